@@ -1,0 +1,38 @@
+#ifndef WEIR_WORKER_COMM_COMMUNICATOR_H_
+#define WEIR_WORKER_COMM_COMMUNICATOR_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "kernels/tensor.h"
+
+namespace weir {
+
+// Joins the ranks of one tensor-parallel group. Every rank makes the same calls in the same order.
+//
+// Tensor collectives are enqueued on the backend's stream where there is one (so they can be
+// captured in a CUDA graph) and are complete on return where there is none. A lost or silent peer
+// ends a call with UNAVAILABLE naming the rank if known; after any error every later call fails.
+// Driven by the engine's thread; only Abort may be called from another thread.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // x = sum of x over ranks, in place; every rank gets the same bits.
+  virtual absl::Status AllReduceSum(Tensor x) = 0;
+  // `out` = the ranks' `x` one after the other: size() blocks shaped like x. out.rows = size() *
+  // x.rows.
+  virtual absl::Status AllGather(Tensor x, Tensor out) = 0;
+  // `bytes` of rank 0 to every rank. Host memory.
+  virtual absl::Status Broadcast(std::string& bytes) = 0;
+
+  // Makes the call in progress and all later ones fail with CANCELLED or UNAVAILABLE. Any thread.
+  virtual void Abort() = 0;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_WORKER_COMM_COMMUNICATOR_H_
