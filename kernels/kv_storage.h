@@ -33,6 +33,9 @@ class KvStorage {
   virtual const KvShape& shape() const = 0;
   // Bytes of device memory held, a constant.
   virtual int64_t bytes() const = 0;
+  // Challenges won at each sub-cache level so far: arrivals that were not accepted and took the
+  // newest slot. All sessions, layers and heads. Waits for everything enqueued.
+  virtual std::vector<int64_t> swaps() const = 0;
   // Copies out the slots [0, slots) of one session, layer and KV head.
   virtual SlotContents Read(int cache_slot, int layer, int kv_head) const = 0;
 };
