@@ -2,8 +2,10 @@
 #define WEIR_WORKER_COMM_COMMUNICATOR_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/tensor.h"
 
 namespace weir {
@@ -28,6 +30,9 @@ class Communicator {
   virtual absl::Status AllGather(Tensor x, Tensor out) = 0;
   // `bytes` of rank 0 to every rank. Host memory.
   virtual absl::Status Broadcast(std::string& bytes) = 0;
+  // Every rank's `bytes`, by rank, on rank 0; an empty vector on the others. Host memory; lengths
+  // may differ. Not for the decode path.
+  virtual absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) = 0;
 
   // Makes the call in progress and all later ones fail with CANCELLED or UNAVAILABLE. Any thread.
   virtual void Abort() = 0;
