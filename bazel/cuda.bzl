@@ -1,0 +1,148 @@
+"""C++ libraries whose sources are compiled by nvcc.
+
+On a machine without a CUDA toolkit such targets are incompatible: `bazel build //...` skips them.
+"""
+
+load("@cuda//:cuda.bzl", "AVAILABLE", "HOME", "NCCL_AVAILABLE")
+load("//bazel:flags.bzl", "SettingInfo")
+
+# For target_compatible_with of anything that needs a CUDA toolkit, or NCCL as well.
+NEEDS_CUDA = [] if AVAILABLE else ["//bazel:no_cuda_toolkit"]
+NEEDS_NCCL = [] if NCCL_AVAILABLE else ["//bazel:no_cuda_toolkit"]
+
+_FLAGS = [
+    "-std=c++20",
+    "-ccbin=/usr/bin/g++",
+    "-O3",
+    "-lineinfo",
+    "--expt-relaxed-constexpr",
+    "--extended-lambda",
+    "--threads=0",
+    "-Xcompiler=-fPIC,-Wall",
+]
+
+# How a library of the toolkit is linked. libcudart is static; the others exist as shared libraries only
+# or are too large to copy, and are looked for beside the executable, then where the toolkit was.
+_LIBRARIES = {
+    "cublas": ["-lcublas"],
+    "cublasLt": ["-lcublasLt"],
+    "cuda_driver": ["-L{home}/lib64/stubs", "-lcuda"],
+    "cudart": ["-l:libcudart_static.a", "-ldl", "-lrt", "-pthread"],
+    "cudnn": ["-lcudnn"],
+    "nccl": ["-lnccl"],
+}
+
+def _gencode_flags(ctx):
+    built = ctx.attr._architectures[SettingInfo].value.split(",")
+    chosen = [name for name in built if not ctx.attr.architectures or name in ctx.attr.architectures]
+
+    # A library for one kind of card is compiled for that one even where the flag leaves it out: its
+    # callers link against it and choose at run time.
+    return [
+        "-gencode=arch=compute_{0},code=sm_{0}".format(name)
+        for name in chosen or ctx.attr.architectures
+    ]
+
+def _cuda_objects_impl(ctx):
+    compilation = cc_common.merge_cc_infos(
+        cc_infos = [dep[CcInfo] for dep in ctx.attr.deps],
+    ).compilation_context
+    headers = [file for file in ctx.files.srcs if file.extension not in ["cu", "cc"]]
+    inputs = depset(
+        ctx.files.hdrs + headers + [ctx.file._toolkit],
+        transitive = [compilation.headers],
+    )
+    roots = [".", ctx.bin_dir.path]
+    objects = []
+    for source in ctx.files.srcs:
+        if source in headers:
+            continue
+        object = ctx.actions.declare_file("_nvcc/{}/{}.o".format(ctx.label.name, source.basename))
+        args = ctx.actions.args()
+        args.add_all(_FLAGS)
+        if ctx.var["COMPILATION_MODE"] == "opt":
+            args.add("-DNDEBUG")
+        args.add_all(_gencode_flags(ctx))
+        args.add_all(compilation.defines, format_each = "-D%s")
+        args.add_all(roots, format_each = "-I%s")
+        args.add_all(compilation.quote_includes, format_each = "-I%s")
+        args.add_all(compilation.includes, format_each = "-I%s")
+        args.add_all(compilation.system_includes, format_each = "-isystem=%s")
+        args.add_all(ctx.attr.copts)
+        args.add("-x=cu")
+        args.add("-c", source)
+        args.add("-o", object)
+        ctx.actions.run(
+            executable = HOME + "/bin/nvcc",
+            arguments = [args],
+            inputs = depset([source], transitive = [inputs]),
+            outputs = [object],
+            env = {"PATH": "/usr/bin:/bin"},
+            mnemonic = "CudaCompile",
+            progress_message = "Compiling " + source.short_path + " with nvcc",
+        )
+        objects.append(object)
+    return [DefaultInfo(files = depset(objects))]
+
+_cuda_objects = rule(
+    implementation = _cuda_objects_impl,
+    attrs = {
+        "architectures": attr.string_list(),
+        "copts": attr.string_list(),
+        "deps": attr.label_list(providers = [CcInfo]),
+        "hdrs": attr.label_list(allow_files = True),
+        "srcs": attr.label_list(allow_files = [".cu", ".cc", ".cuh", ".h"]),
+        "_architectures": attr.label(default = "//bazel:cuda_architectures"),
+        "_toolkit": attr.label(default = "@cuda//:version.txt", allow_single_file = True),
+    },
+)
+
+def cuda_library(
+        name,
+        srcs = [],
+        hdrs = [],
+        deps = [],
+        architectures = [],
+        copts = [],
+        libraries = [],
+        testonly = False,
+        visibility = None):
+    """A cc_library whose sources nvcc compiles, .cc files too: they may include CUDA's headers.
+
+    Args:
+      name: of the library.
+      srcs: .cu and .cc files, and private headers.
+      hdrs: public headers. Those that other C++ code includes must not include CUDA's.
+      deps: cc_library or cuda_library targets.
+      architectures: for code that only some GPUs run, their names ("90a"); by default the code is
+          compiled for every one in --//bazel:cuda_architectures.
+      copts: more flags for nvcc.
+      libraries: of the toolkit, besides cudart: "cublas", "cublasLt", "cuda_driver", "cudnn", "nccl".
+      testonly: as of any rule.
+      visibility: as of any rule.
+    """
+    compatible = NEEDS_NCCL if "nccl" in libraries else NEEDS_CUDA
+    _cuda_objects(
+        name = name + "_objects",
+        srcs = srcs,
+        hdrs = hdrs,
+        architectures = architectures,
+        copts = copts,
+        target_compatible_with = compatible,
+        testonly = testonly,
+        visibility = ["//visibility:private"],
+        deps = deps,
+    )
+    linkopts = ["-L{}/lib64".format(HOME), "-Wl,-rpath,{}/lib64".format(HOME)]
+    for library in libraries + ["cudart"]:
+        linkopts += [option.format(home = HOME) for option in _LIBRARIES[library]]
+    native.cc_library(
+        name = name,
+        srcs = [name + "_objects"],
+        hdrs = hdrs,
+        linkopts = linkopts,
+        target_compatible_with = compatible,
+        testonly = testonly,
+        visibility = visibility,
+        deps = deps,
+    )
