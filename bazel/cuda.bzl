@@ -26,7 +26,6 @@ _FLAGS = [
 _LIBRARIES = {
     "cublas": ["-lcublas"],
     "cublasLt": ["-lcublasLt"],
-    "cuda_driver": ["-L{home}/lib64/stubs", "-lcuda"],
     "cudart": ["-l:libcudart_static.a", "-ldl", "-lrt", "-pthread"],
     "cudnn": ["-lcudnn"],
     "nccl": ["-lnccl"],
@@ -117,7 +116,7 @@ def cuda_library(
       architectures: for code that only some GPUs run, their names ("90a"); by default the code is
           compiled for every one in --//bazel:cuda_architectures.
       copts: more flags for nvcc.
-      libraries: of the toolkit, besides cudart: "cublas", "cublasLt", "cuda_driver", "cudnn", "nccl".
+      libraries: of the toolkit, besides cudart: "cublas", "cublasLt", "cudnn", "nccl".
       testonly: as of any rule.
       visibility: as of any rule.
     """
