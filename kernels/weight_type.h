@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 namespace weir {
 
@@ -58,7 +57,7 @@ constexpr int64_t RowBytes(WeightType type, int64_t weights) {
 }
 
 // The type's name in GGUF tools, such as "Q4_1".
-constexpr std::string_view WeightTypeName(WeightType type) {
+constexpr const char* WeightTypeName(WeightType type) {
   switch (type) {
     case WeightType::kF32:
       return "F32";
