@@ -24,6 +24,12 @@ def system_libraries():
         requires = ["/usr/include/benchmark/benchmark.h"],
     )
     system_library(
+        name = "cli11",
+        build_file = "//third_party:cli11.BUILD",
+        debian_package = "libcli11-dev",
+        requires = ["/usr/include/CLI/CLI.hpp"],
+    )
+    system_library(
         name = "com_google_protobuf",
         build_file = "//third_party:protobuf.BUILD",
         debian_package = "libprotobuf-dev protobuf-compiler",
