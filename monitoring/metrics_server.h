@@ -13,7 +13,8 @@ class Exposer;
 
 namespace weir {
 
-// Serves a process' metrics over HTTP at /metrics, for Prometheus to scrape, until destroyed.
+// Serves a process' metrics over HTTP at /metrics, for Prometheus to scrape, until destroyed,
+// which may take two seconds.
 class MetricsServer {
  public:
   // `metrics` outlives the server. `address` is HOST:PORT; port 0 takes a free one. Errors as
