@@ -1,26 +1,17 @@
 #include "tests/testing/smollm2_golden.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
 #include "nlohmann/json.hpp"
+#include "tests/testing/runfiles.h"
 
 namespace weir {
 
 namespace {
 
-// Relative to the runfiles, where `bazel test` starts a test, or to the repository's root.
-constexpr char kFolder[] = "tests/testing/golden/";
-
 std::string ReadFile(const std::string& name) {
-  const std::string path = kFolder + name;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    std::fprintf(stderr, "cannot read %s; run the test from the repository's root\n", path.c_str());
-    std::abort();
-  }
+  std::ifstream file(Runfile("weir/tests/testing/golden/" + name), std::ios::binary);
   std::ostringstream contents;
   contents << file.rdbuf();
   return contents.str();
