@@ -1,7 +1,8 @@
-// OpenBLAS 0.3.21 knows processors by their model number and falls back to SSE3 kernels on those that
-// are newer than itself: a fifth of the speed on an Emerald Rapids. It can be told by environment
-// variable, but reads that in a static constructor. So this constructor, which runs before all that
-// have no priority, chooses by the instructions the processor offers. A user's own setting stays.
+// OpenBLAS 0.3.21 knows processors by their model number and falls back to SSE3 kernels on those
+// that are newer than itself: a fifth of the speed on an Emerald Rapids. It can be told by
+// environment variable, but reads that in a static constructor. So this constructor, which runs
+// before all that have no priority, chooses by the instructions the processor offers. A user's own
+// setting stays.
 
 #include <cstdlib>
 

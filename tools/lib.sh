@@ -106,3 +106,20 @@ install_packages() {
   }
   rm -f "$log"
 }
+
+# Sets `bazel_flags`: what quickstart and check build with. Results are kept between clones, apart for
+# each set of library and compiler versions, since Bazel does not see a change of the system's headers.
+set_bazel_flags() {
+  local cache versions
+  versions=$(dpkg-query -W -f '${Package} ${Version}\n' $(packages_for build) gcc-12 2>/dev/null |
+    cat - "${CUDA_HOME:-/usr/local/cuda}/version.json" 2>/dev/null | sha256sum | cut -c1-16)
+  cache=$(weir_cache)/bazel
+  mkdir -p "$cache/$versions"
+  # Bazel never removes anything from this cache: begin anew where it has grown large.
+  if [ "$(du -sm "$cache" | cut -f1)" -gt 8000 ]; then
+    rm -rf "$cache"
+    mkdir -p "$cache/$versions"
+  fi
+  bazel_flags=(--disk_cache="$cache/$versions")
+  if ! is_terminal; then bazel_flags+=(--curses=no --show_progress_rate_limit=15); fi
+}
