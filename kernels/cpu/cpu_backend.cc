@@ -1,0 +1,129 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "kernels/cpu/admission.h"
+#include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu_kv_storage.h"
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/lookup_table.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/packed_matrix.h"
+
+namespace weir {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads)
+      : threads_(threads), matmul_(threads), attention_(threads), admission_(threads) {}
+
+  std::string description() const override {
+    return absl::StrCat("cpu (", InstructionSet(), ", ", threads_, " threads)");
+  }
+  ElementType activation_type() const override { return ElementType::kFloat32; }
+
+  absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) override {
+    absl::StatusOr<AlignedMemory> memory =
+        AlignedMemory::Allocate(rows * cols * ElementBytes(type),
+                                absl::StrCat("a tensor [", rows, ", ", cols, "]"));
+    if (!memory.ok()) return memory.status();
+    tensors_.push_back(std::move(*memory));
+    return Tensor{tensors_.back().data(), type, rows, cols};
+  }
+
+  absl::StatusOr<std::unique_ptr<Matrix>> LoadMatrix(absl::Span<const WeightRow> rows,
+                                                     int64_t cols) override {
+    return PackedMatrix::Pack(rows, cols, threads_);
+  }
+
+  absl::StatusOr<std::unique_ptr<Matrix>> LoadTable(absl::Span<const WeightRow> rows,
+                                                    int64_t cols) override {
+    return LookupTable::Copy(rows, cols);
+  }
+
+  absl::StatusOr<Tensor> LoadVector(absl::Span<const float> values) override {
+    absl::StatusOr<Tensor> tensor =
+        AllocateTensor(ElementType::kFloat32, 1, static_cast<int64_t>(values.size()));
+    if (tensor.ok()) std::copy(values.begin(), values.end(), tensor->f32());
+    return tensor;
+  }
+
+  absl::StatusOr<std::unique_ptr<KvStorage>> AllocateKv(const KvShape& shape,
+                                                        const RopeTable& rope) override {
+    return CpuKvStorage::Allocate(shape, rope);
+  }
+
+  void Embed(const Matrix& table, absl::Span<const int32_t> tokens, Tensor out) override {
+    static_cast<const LookupTable&>(table).Read(threads_, tokens, out);
+  }
+
+  void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
+    weir::RmsNorm(threads_, x, weight, epsilon, out);
+  }
+
+  void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) override {
+    weir::AddRmsNorm(threads_, x, delta, weight, epsilon, out);
+  }
+
+  void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
+              Tensor out) override {
+    matmul_.Run(groups, x, static_cast<const PackedMatrix&>(weights), out);
+  }
+
+  void SwiGlu(Tensor gate_up, Tensor out) override { weir::SwiGlu(threads_, gate_up, out); }
+
+  void GatherRows(Tensor x, absl::Span<const int> rows, Tensor out) override {
+    assert(out.cols == x.cols && out.rows >= static_cast<int64_t>(rows.size()));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::copy_n(x.f32() + rows[i] * x.cols, x.cols, out.f32() + i * x.cols);
+    }
+  }
+
+  void Attend(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
+              Tensor out, Tensor row_scores) override {
+    attention_.Run(static_cast<CpuKvStorage&>(kv), layer, steps, qkv, out, row_scores);
+  }
+
+  void Admit(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
+             Tensor row_scores) override {
+    admission_.Run(static_cast<CpuKvStorage&>(kv), layer, steps, qkv, row_scores);
+  }
+
+  absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {
+    assert(static_cast<int64_t>(out.size()) == x.elements());
+    std::copy_n(x.f32(), x.elements(), out.data());
+    return absl::OkStatus();
+  }
+
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+ private:
+  const int threads_;
+  std::vector<AlignedMemory> tensors_;
+  MatMulKernel matmul_;
+  AttentionKernel attention_;
+  AdmissionKernel admission_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
+  if (options.threads < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the CPU backend needs at least 1 thread, not ", options.threads));
+  }
+  return std::make_unique<CpuBackend>(options.threads);
+}
+
+}  // namespace weir

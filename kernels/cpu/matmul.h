@@ -1,0 +1,32 @@
+#ifndef WEIR_KERNELS_CPU_MATMUL_H_
+#define WEIR_KERNELS_CPU_MATMUL_H_
+
+#include <vector>
+
+#include "absl/types/span.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "kernels/tensor.h"
+
+namespace weir {
+
+// Backend::MatMul. Weights are read from memory once for all rows: a block of 16 rows or a few is
+// dequantised into the cache and multiplied with every activation row. Each output is one chain of
+// float32 multiply-adds over the columns, in ascending order, so it depends on its own activation
+// row and weights alone.
+class MatMulKernel {
+ public:
+  explicit MatMulKernel(int threads) : threads_(threads), panels_(threads) {}
+
+  void Run(absl::Span<const RowGroup> groups, Tensor x, const PackedMatrix& weights, Tensor out);
+
+ private:
+  int threads_;
+  std::vector<Scratch> panels_;  // [threads] dequantised weights
+  std::vector<RowGroup> runs_;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_KERNELS_CPU_MATMUL_H_

@@ -1,0 +1,138 @@
+// C = A * B for a row-major A and a B made of tiles of 16 columns, compiled once per instruction
+// set (include inside foreach_target).
+//
+// Every element of C is one chain of multiply-adds over k in ascending order, whatever the other
+// rows and columns are: results do not depend on how work is grouped.
+
+#if defined(WEIR_KERNELS_CPU_TILE_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_KERNELS_CPU_TILE_GEMM_INL_H_
+#undef WEIR_KERNELS_CPU_TILE_GEMM_INL_H_
+#else
+#define WEIR_KERNELS_CPU_TILE_GEMM_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/cpu/packed_matrix.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::CappedTag<float, kTileLanes>;
+using FloatVector = hn::Vec<FloatTag>;
+inline constexpr int kLanes = hn::MaxLanes(FloatTag());
+inline constexpr int kTileVectors = kTileLanes / kLanes;
+
+// B as seen by a product: element (k, 16 * t + l) is data[k * k_stride + t * tile_stride + l].
+struct TileOperand {
+  const float* data;
+  int64_t k_stride;
+  int64_t tile_stride;
+};
+
+// How many tiles to compute together for `rows` rows of A: as many as registers can accumulate.
+constexpr int TilesAtOnce(int rows) {
+  if (kTileVectors == 1) return rows <= 6 ? 4 : 3;          // AVX-512: 32 registers
+  if (kTileVectors == 2) return rows <= 3 ? 12 / (2 * (rows + (rows == 1))) : 1;  // AVX2: 16
+  return 1;
+}
+inline constexpr int kMaxRows = kTileVectors == 1 ? 8 : kTileVectors == 2 ? 6 : 2;
+
+template <int kRows, int kTiles>
+HWY_INLINE void TileKernel(int64_t depth, const float* HWY_RESTRICT a, int64_t a_stride,
+                           TileOperand b, float* HWY_RESTRICT c, int64_t c_stride,
+                           bool accumulate) {
+  constexpr int kVectors = kTiles * kTileVectors;
+  const FloatTag tag;
+  FloatVector sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+    for (int vector = 0; vector < kVectors; ++vector) {
+      sum[row][vector] = accumulate ? hn::LoadU(tag, c + row * c_stride + vector * kLanes)
+                                    : hn::Zero(tag);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    FloatVector right[kVectors];
+#pragma GCC unroll 8
+    for (int vector = 0; vector < kVectors; ++vector) {
+      right[vector] = hn::LoadU(tag, b.data + k * b.k_stride +
+                                         vector / kTileVectors * b.tile_stride +
+                                         vector % kTileVectors * kLanes);
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row) {
+      const FloatVector left = hn::Set(tag, a[row * a_stride + k]);
+#pragma GCC unroll 8
+      for (int vector = 0; vector < kVectors; ++vector) {
+        sum[row][vector] = hn::MulAdd(left, right[vector], sum[row][vector]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+    for (int vector = 0; vector < kVectors; ++vector) {
+      hn::StoreU(sum[row][vector], tag, c + row * c_stride + vector * kLanes);
+    }
+  }
+}
+
+// Up to TilesAtOnce(kRows) tiles.
+template <int kRows>
+HWY_NOINLINE void TileRows(int tiles, int64_t depth, const float* a, int64_t a_stride,
+                           TileOperand b, float* c, int64_t c_stride, bool accumulate) {
+  constexpr int kMost = TilesAtOnce(kRows);
+  if (kMost >= 4 && tiles == 4) {
+    TileKernel<kRows, std::min(4, kMost)>(depth, a, a_stride, b, c, c_stride, accumulate);
+  } else if (kMost >= 3 && tiles == 3) {
+    TileKernel<kRows, std::min(3, kMost)>(depth, a, a_stride, b, c, c_stride, accumulate);
+  } else if (kMost >= 2 && tiles == 2) {
+    TileKernel<kRows, std::min(2, kMost)>(depth, a, a_stride, b, c, c_stride, accumulate);
+  } else {
+    TileKernel<kRows, 1>(depth, a, a_stride, b, c, c_stride, accumulate);
+  }
+}
+
+template <int kRows>
+void TileBlock(int rows, int tiles, int64_t depth, const float* a, int64_t a_stride, TileOperand b,
+               float* c, int64_t c_stride, bool accumulate) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return TileBlock<kRows - 1>(rows, tiles, depth, a, a_stride, b, c, c_stride, accumulate);
+    }
+  }
+  TileRows<kRows>(tiles, depth, a, a_stride, b, c, c_stride, accumulate);
+}
+
+// C[rows][16 * tiles] = A[rows][depth] * B, added to C if `accumulate`. Strides count floats.
+inline void TileGemm(int rows, int tiles, int64_t depth, const float* a, int64_t a_stride,
+                     TileOperand b, float* c, int64_t c_stride, bool accumulate) {
+  if (rows == 0 || tiles == 0) return;
+  // Row blocks of nearly equal height: nine rows are five and four, not eight and one.
+  const int blocks = (rows + kMaxRows - 1) / kMaxRows;
+  const int tallest = (rows + blocks - 1) / blocks;
+  const int step = TilesAtOnce(tallest);
+  for (int tile = 0; tile < tiles; tile += step) {
+    const TileOperand right = {b.data + tile * b.tile_stride, b.k_stride, b.tile_stride};
+    for (int block = 0; block < blocks; ++block) {
+      const int begin = rows * block / blocks;
+      const int end = rows * (block + 1) / blocks;
+      TileBlock<kMaxRows>(end - begin, std::min(step, tiles - tile), depth, a + begin * a_stride,
+                          a_stride, right, c + begin * c_stride + tile * kTileLanes, c_stride,
+                          accumulate);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir
+HWY_AFTER_NAMESPACE();
+
+#endif
