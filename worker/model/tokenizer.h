@@ -55,6 +55,8 @@ class Tokenizer {
   // The special token of this name.
   std::optional<int32_t> FindSpecial(absl::string_view name) const;
 
+  const SpecialTokenMatcher& special_tokens() const { return special_tokens_; }
+
   // Beginning and end of text, if the file names them.
   std::optional<int32_t> bos() const { return bos_; }
   std::optional<int32_t> eos() const { return eos_; }
