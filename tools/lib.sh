@@ -1,5 +1,5 @@
-# Shell functions that quickstart, check and the other tools share. Source it from bash.
-# shellcheck shell=bash
+# Shell functions that quickstart, check and the other tools share. Source it from bash with pipefail set.
+# shellcheck shell=bash disable=SC2046
 
 # Where downloads and Bazel's disk cache are kept between runs.
 weir_cache() {
@@ -96,23 +96,30 @@ install_packages() {
     tail -n 5 "$log" >&2
     die "Debian's package lists cannot be fetched: is there a network, and is /etc/apt set up?"
   }
-  # apt reports its progress on descriptor 3, which is the pipe; its own words go to the log.
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-    -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 "${missing[@]}" 3>&1 >"$log" 2>&1 </dev/null |
-    show_apt_progress
-  [ "${PIPESTATUS[0]}" = 0 ] || {
+  # apt reports its progress on descriptor 3, which is made the pipe here since sudo would close it; apt's
+  # own words go to the log.
+  # shellcheck disable=SC2016
+  as_root sh -c 'exec "$@" 3>&1 1>&2' sh env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 "${missing[@]}" \
+    2>"$log" </dev/null | show_apt_progress || {
     tail -n 15 "$log" >&2
     die "apt-get could not install the packages; its last words are above."
   }
   rm -f "$log"
+  # promtool, which a test uses, comes with a daemon that nobody asked for.
+  if [[ " ${missing[*]} " = *" prometheus "* ]] && [ -d /run/systemd/system ]; then
+    as_root systemctl disable --now --quiet prometheus.service
+  fi
 }
 
 # Sets `bazel_flags`: what quickstart and check build with. Results are kept between clones, apart for
 # each set of library and compiler versions, since Bazel does not see a change of the system's headers.
 set_bazel_flags() {
   local cache versions
-  versions=$(dpkg-query -W -f '${Package} ${Version}\n' $(packages_for build) gcc-12 2>/dev/null |
-    cat - "${CUDA_HOME:-/usr/local/cuda}/version.json" 2>/dev/null | sha256sum | cut -c1-16)
+  versions=$({
+    dpkg-query -W -f '${Package} ${Version}\n' $(packages_for build) gcc-12
+    cat "${CUDA_HOME:-/usr/local/cuda}/version.json"
+  } 2>/dev/null | sha256sum | cut -c1-16)
   cache=$(weir_cache)/bazel
   mkdir -p "$cache/$versions"
   # Bazel never removes anything from this cache: begin anew where it has grown large.
