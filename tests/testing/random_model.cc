@@ -1,17 +1,15 @@
 #include "tests/testing/random_model.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <utility>
 
 namespace weir {
 
 namespace {
-
-constexpr int kBlock = 32;  // weights of one Q8_0 or Q4_1 block
 
 void Require(bool condition, const char* what) {
   if (condition) return;
@@ -29,49 +27,62 @@ class Generator {
 
   int Integer(int low, int high) { return low + static_cast<int>(random_() % (high - low + 1)); }
 
-  // [rows, columns] in [-bound, bound], or a little beyond, each exact in `format`.
-  std::vector<double> Matrix(int rows, int columns, double bound, ExactFormat format) {
+  // [rows, columns] in [-bound, bound], or a little beyond, each exact in `type`.
+  std::vector<double> Matrix(int rows, int columns, double bound, WeightType type) {
+    Require(columns % BlockWeights(type) == 0, "quantised rows must be a multiple of 32 long");
     std::vector<double> weights(static_cast<size_t>(rows) * columns);
-    if (format == ExactFormat::kF32) {
-      for (double& weight : weights) weight = static_cast<float>(Uniform(-bound, bound));
-      return weights;
-    }
-    // Multiples of a power of two, few enough (below 2^11 in magnitude) to be exact in float16.
-    const double unit = std::ldexp(1.0, static_cast<int>(std::ceil(std::log2(bound))) - 10);
-    const int limit = static_cast<int>(bound / unit);
-    if (format == ExactFormat::kF16) {
-      for (double& weight : weights) weight = unit * Integer(-limit, limit);
-      return weights;
-    }
-    Require(columns % kBlock == 0, "quantised rows must be a multiple of 32 long");
-    for (size_t start = 0; start < weights.size(); start += kBlock) {
-      if (format == ExactFormat::kQ8_0) {
-        FillQ8Block(&weights[start], unit, limit);
-      } else {
-        FillQ4Block(&weights[start], unit, limit);
-      }
+    for (size_t start = 0; start < weights.size(); start += BlockWeights(type)) {
+      FillBlock(type, bound, &weights[start]);
     }
     return weights;
   }
 
  private:
-  // weight = scale * q, q in [-127, 127]; one of them is +-127, so that the scale can be told from
-  // the weights.
-  void FillQ8Block(double* block, double unit, int limit) {
-    const double scale = unit / 128 * Integer(limit / 2, limit);
-    for (int i = 0; i < kBlock; ++i) block[i] = scale * Integer(-127, 127);
-    block[Integer(0, kBlock - 1)] = scale * (Integer(0, 1) == 0 ? -127 : 127);
+  // Each end of a quantised block's range occurs in it, so that its scale can be told from its
+  // weights.
+  void FillBlock(WeightType type, double bound, double* block) {
+    const double power = std::exp2(std::ceil(std::log2(bound)));
+    switch (type) {
+      case WeightType::kF32:
+        *block = static_cast<float>(Uniform(-bound, bound));
+        return;
+      case WeightType::kF16:
+        *block = Multiple(power / 1024, -bound, bound);
+        return;
+      case WeightType::kBF16:
+        *block = Multiple(power / 128, -bound, bound);
+        return;
+      case WeightType::kQ8_0: {
+        const double scale = Multiple(power / 128 / 1024, bound / 256, bound / 128);
+        FillSteps(scale, 0.0, -127, 127, block);
+        block[Integer(0, 31)] = scale * (Integer(0, 1) == 0 ? -127 : 127);
+        return;
+      }
+      case WeightType::kQ4_0: {
+        const double scale = Multiple(power / 8 / 1024, bound / 16, bound / 8);
+        FillSteps(scale, 0.0, -8, 7, block);
+        block[Integer(0, 31)] = scale * -8;
+        return;
+      }
+      case WeightType::kQ4_1: {
+        const double minimum = Multiple(power / 1024, -bound, -bound / 2);
+        const double scale = Multiple(power / 1024, bound / 15, 2 * bound / 15);
+        FillSteps(scale, minimum, 0, 15, block);
+        const int lowest = Integer(0, 31);
+        block[lowest] = minimum;
+        block[(lowest + Integer(1, 31)) % 32] = minimum + scale * 15;
+        return;
+      }
+    }
   }
 
-  // weight = minimum + scale * q, q in [0, 15]; both ends occur, so that both numbers can be told
-  // from the weights.
-  void FillQ4Block(double* block, double unit, int limit) {
-    const double minimum = unit * -Integer(limit / 2, limit);
-    const double scale = unit * std::max(1, Integer(limit, 2 * limit) / 15);
-    for (int i = 0; i < kBlock; ++i) block[i] = minimum + scale * Integer(0, 15);
-    const int lowest = Integer(0, kBlock - 1);
-    block[lowest] = minimum;
-    block[(lowest + Integer(1, kBlock - 1)) % kBlock] = minimum + scale * 15;
+  // A random multiple of `unit` in [low, high], or just below it.
+  double Multiple(double unit, double low, double high) {
+    return unit * std::floor(Uniform(low, high) / unit);
+  }
+
+  void FillSteps(double scale, double offset, int lowest, int highest, double* block) {
+    for (int i = 0; i < 32; ++i) block[i] = offset + scale * Integer(lowest, highest);
   }
 
   std::mt19937_64 random_;
@@ -79,8 +90,8 @@ class Generator {
 
 }  // namespace
 
-NaiveLlamaModel MakeRandomModel(const NaiveLlamaConfig& config, uint64_t seed, ExactFormat matrices,
-                                ExactFormat embedding) {
+NaiveLlamaModel MakeRandomModel(const NaiveLlamaConfig& config, uint64_t seed, WeightType matrices,
+                                WeightType embedding) {
   Generator generator(seed);
   // Uniform weights that give outputs of standard deviation `gain` for inputs of standard
   // deviation 1.

@@ -6,20 +6,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/weight_type.h"
 #include "tests/testing/naive_llama.h"
 
 namespace weir {
 
-// What a weight matrix can be written as without loss. Q8_0 and Q4_1 are GGUF's blocks of 32
-// weights of one row, so they need rows of a multiple of 32.
-enum class ExactFormat { kF32, kF16, kQ8_0, kQ4_1 };
-
 // Weights are such that attention has sharp and flat heads, and next tokens differ clearly in
-// probability. Matrices are exact in `matrices`, the embedding (which is the classifier too) in
-// `embedding`, norms in float32.
+// probability. `matrices` and `embedding` (which is the classifier too) say how weights can be
+// stored without loss: EncodeWeights gives back every one of them. Quantised types need rows of a
+// multiple of 32. Norms are exact in float32.
 NaiveLlamaModel MakeRandomModel(const NaiveLlamaConfig& config, uint64_t seed,
-                                ExactFormat matrices = ExactFormat::kF32,
-                                ExactFormat embedding = ExactFormat::kF32);
+                                WeightType matrices = WeightType::kF32,
+                                WeightType embedding = WeightType::kF32);
 
 // Uniform in [0, vocabulary).
 std::vector<int> RandomTokens(int count, int vocabulary, uint64_t seed);
