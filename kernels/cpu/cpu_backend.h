@@ -15,7 +15,7 @@ struct CpuOptions {
 
 // The backend for host memory. Activations, keys and values are float32; weights stay quantised in
 // memory; softmax and scores are exact. Operations have run when their call returns. The
-// instruction set (SSE2 to AVX-512) is chosen at run time.
+// instruction set (up to AVX-512) is chosen at run time.
 //
 // Results depend on neither the number of threads nor the rest of the batch, bit for bit. Several
 // backends may live in one process, each driven by its own thread and with its own pool.

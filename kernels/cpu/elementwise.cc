@@ -140,7 +140,7 @@ const char* InstructionSet() {
   if (name == "AVX3") return "avx512";
   if (name == "AVX2") return "avx2";
   if (name == "SSE4") return "sse4";
-  return "sse2";
+  return "scalar";
 }
 
 }  // namespace weir

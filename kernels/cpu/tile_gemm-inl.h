@@ -41,7 +41,7 @@ constexpr int TilesAtOnce(int rows) {
   if (kTileVectors == 2) return rows <= 3 ? 12 / (2 * (rows + (rows == 1))) : 1;  // AVX2: 16
   return 1;
 }
-inline constexpr int kMaxRows = kTileVectors == 1 ? 8 : kTileVectors == 2 ? 6 : 2;
+inline constexpr int kMaxRows = kTileVectors == 1 ? 8 : kTileVectors == 2 ? 6 : kTileVectors == 4 ? 2 : 1;
 
 template <int kRows, int kTiles>
 HWY_INLINE void TileKernel(int64_t depth, const float* HWY_RESTRICT a, int64_t a_stride,
