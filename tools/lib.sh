@@ -38,7 +38,6 @@ require_supported_system() {
   [ "$id $version" = "debian 12" ] || die "Weir builds on Debian 12 with its packages of Bazel 4.2," \
     "gRPC 1.51 and others; this is $name. Use a Debian 12 machine, container or chroot."
   [ "$(uname -m)" = x86_64 ] || die "Weir runs on x86_64; this machine is $(uname -m)."
-  grep -qw avx2 /proc/cpuinfo || die "Weir needs a processor with AVX2 (2013 or newer); this one has none."
   [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
     die "installing Debian packages needs root, and there is no sudo here: run this as root."
 }
