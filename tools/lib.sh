@@ -115,10 +115,8 @@ install_packages() {
 # each set of library and compiler versions, since Bazel does not see a change of the system's headers.
 set_bazel_flags() {
   local cache versions
-  versions=$({
-    dpkg-query -W -f '${Package} ${Version}\n' $(packages_for build) gcc-12
-    cat "${CUDA_HOME:-/usr/local/cuda}/version.json"
-  } 2>/dev/null | sha256sum | cut -c1-16)
+  versions=$(dpkg-query -W -f '${Package} ${Version}\n' $(packages_for build) gcc-12 |
+    sha256sum | cut -c1-16)
   cache=$(weir_cache)/bazel
   mkdir -p "$cache/$versions"
   # Bazel never removes anything from this cache: begin anew where it has grown large.
