@@ -10,15 +10,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "kernels/backend.h"
 #include "kernels/cascade_config.h"
-#include "worker/comm/communicator.h"
+#include "worker/engine/engine_stats.h"
 #include "worker/engine/run.h"
 
 namespace weir {
-
-class LlamaModel;
-class Tokenizer;
 
 struct EngineOptions {
   // Sessions that have a cache at once. All their memory is allocated at start.
@@ -29,38 +25,36 @@ struct EngineOptions {
   CascadeConfig cascade;
   // The leader sends an empty step when idle for this long, so that peers and health see it alive.
   absl::Duration idle_step = absl::Seconds(1);
+  // Told what happens, if not null; outlives the engine.
+  EngineObserver* observer = nullptr;
 };
 
 struct SessionStatus {
   CascadeConfig cascade;
-  int64_t tokens_seen = 0;      // read and generated since the session began
-  int64_t tokens_cached = 0;    // in slots now
-  int64_t cache_bytes = 0;      // of this session on this rank, a constant
-  bool running = false;         // a run holds the session
+  int64_t tokens_seen = 0;    // read and generated since the session began
+  int64_t tokens_cached = 0;  // in slots now
+  int64_t cache_bytes = 0;    // of this session on this rank, a constant
+  bool running = false;       // a run holds the session
 };
 
 // What one KV head of one layer remembers, in age order, oldest first.
 struct HeadMemory {
-  int kv_head = 0;                 // of the whole model
-  std::vector<int64_t> tokens;     // stream index
+  int kv_head = 0;              // of the whole model
+  std::vector<int64_t> tokens;  // stream index
   std::vector<float> scores;
-  std::vector<int> sub_caches;     // -1: sink
+  std::vector<int> sub_caches;  // -1: sink
 };
 
-// Runs one rank of a tensor-parallel group: owns the sessions' caches and the step loop on a thread
-// of its own. On rank 0, the leader, calls from any thread become runs; every step the leader plans
-// (decodes of all running sessions, and one prefill chunk), broadcasts the plan, and all ranks
-// execute it. Other ranks only follow; there, calls fail with FAILED_PRECONDITION.
+// Runs one rank of a tensor-parallel group: keeps the sessions and the step loop, on a thread of
+// its own. Made by Rank::StartEngine (worker/engine/rank.h). On rank 0, the leader, calls from any
+// thread become runs; every step the leader plans (decodes of all running sessions, and one prefill
+// chunk), broadcasts the plan, and all ranks execute it. Other ranks only follow; there, calls fail
+// with FAILED_PRECONDITION.
 //
 // A step is: plan -> broadcast -> per layer {QKV, attend, admit, output, all-reduce, MLP,
 // all-reduce} -> logits -> (leader) sample -> events to runs.
 class Engine {
  public:
-  // `model`, `backend`, `communicator` and `tokenizer` outlive the engine. Starts the loop.
-  static absl::StatusOr<std::unique_ptr<Engine>> Start(const EngineOptions& options,
-                                                       LlamaModel* model, Backend* backend,
-                                                       Communicator* communicator,
-                                                       const Tokenizer* tokenizer);
   virtual ~Engine() = default;  // Stops the loop; runs in progress end with CANCELLED.
 
   // ---- Leader only; any thread ----
@@ -73,8 +67,9 @@ class Engine {
   // What each KV head of `layer` (all ranks' heads) remembers. NOT_FOUND, OUT_OF_RANGE.
   virtual absl::StatusOr<std::vector<HeadMemory>> Inspect(const std::string& id, int layer) = 0;
 
-  // Begins a run. NOT_FOUND, FAILED_PRECONDITION (the session has a run already, or nothing to
-  // generate from), INVALID_ARGUMENT (sampling), RESOURCE_EXHAUSTED (queue full).
+  // Begins a run. NOT_FOUND, FAILED_PRECONDITION (the session has a run already),
+  // INVALID_ARGUMENT (sampling), RESOURCE_EXHAUSTED (queue full). A run that was destroyed just now
+  // is waited for: it lets go of the session within a step.
   virtual absl::StatusOr<std::unique_ptr<Run>> StartRun(const std::string& id,
                                                         const RunOptions& options) = 0;
 
@@ -84,7 +79,9 @@ class Engine {
   virtual int64_t steps() const = 0;
   // OK while the loop runs; then why it ended (UNAVAILABLE: a rank was lost).
   virtual absl::Status health() const = 0;
+  // 0 on followers.
   virtual int sessions_open() const = 0;
+  virtual EngineStats stats() const = 0;
   // Ends the loop and every run with UNAVAILABLE(reason). Returns at once; the destructor joins.
   virtual void Abort(const std::string& reason) = 0;
   // Blocks until the loop has ended; returns health().

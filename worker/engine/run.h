@@ -22,10 +22,10 @@ struct SamplingOptions {
 
 struct GenerateOptions {
   SamplingOptions sampling;
-  int64_t max_tokens = 0;          // 0: until something else stops it
-  std::vector<std::string> stop;   // texts; not part of the output
-  bool ignore_end_token = false;   // go on past the model's end-of-text tokens
-  int top_logprobs = -1;           // -1: no logprobs; n: of the token and the n likeliest; <= 20
+  int64_t max_tokens = 0;         // 0: until something else stops it
+  std::vector<std::string> stop;  // texts; not part of the output
+  bool ignore_end_token = false;  // go on past the model's end-of-text tokens
+  int top_logprobs = -1;          // -1: no logprobs; n: of the token and the n likeliest; <= 20
 };
 
 enum class RunKind {
@@ -59,7 +59,9 @@ struct RunEvent {
   std::vector<TokenLogprob> scores;
 
   // kToken. `text` is valid UTF-8, may be empty (a character or a possible stop text is not
-  // complete yet) or hold the text of several tokens.
+  // complete yet) or hold the text of several tokens. Special tokens, the end token among them,
+  // have no text. `logprob` and `top_logprobs` are set if GenerateOptions.top_logprobs asks for
+  // them.
   int32_t token = 0;
   std::string text;
   float logprob = 0;
@@ -71,20 +73,27 @@ struct RunEvent {
 };
 
 // One running call on a session, held by the thread that serves the call. Destroying it cancels
-// what is left: a generation stops where it is; an append keeps what was fed, so that it can go on.
+// what is left: a generation stops where it is; an append keeps what was fed, so that it can go on;
+// what a kGenerate or kScore run was fed and has not read is dropped.
 //
 // Input is cut into chunks of `stride` tokens from the start of the text, whenever it is fed and by
 // however many runs: an append that broke off goes on in the next kAppend run of the session; a
 // run of another kind first reads what is left of it as the end of that text.
+// One thread may be in Feed or CloseInput while another is in Next.
 class Run {
  public:
   virtual ~Run() = default;
 
-  // Adds tokens to the text. Blocks while a few chunks wait already. CANCELLED or the run's error.
+  // Adds tokens to the text: all of them or, on an error, none. A kAppend run blocks while a few
+  // chunks wait already; other runs never block here, so a caller may feed first and read then.
+  // CANCELLED or the run's error.
   virtual absl::Status Feed(absl::Span<const int32_t> tokens) = 0;
   // The text is whole: its last tokens, short of a chunk, are read too.
   virtual absl::Status CloseInput() = 0;
-  // The next event; blocks. An error ends the run: CANCELLED, UNAVAILABLE (group lost).
+  // The next event; blocks. An error ends the run: CANCELLED, UNAVAILABLE (group lost),
+  // FAILED_PRECONDITION (nothing to generate from: no input, and the session has read nothing).
+  // After kFinished: OUT_OF_RANGE. While 64 events wait, the run pauses; kProgress never does that:
+  // a later one replaces one that waits.
   virtual absl::StatusOr<RunEvent> Next() = 0;
 };
 

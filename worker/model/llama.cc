@@ -6,15 +6,14 @@
 
 namespace weir {
 
-absl::StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(const GgufFile& file, Backend* backend,
-                                                             Communicator* communicator) {
+absl::StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(const GgufFile& file, int rank,
+                                                             int ranks, Backend* backend) {
   absl::StatusOr<LlamaConfig> config = ReadLlamaConfig(file);
   if (!config.ok()) return config.status();
-  absl::StatusOr<LlamaWeights> weights =
-      LoadLlamaWeights(file, *config, communicator->rank(), communicator->size(), *backend);
+  absl::StatusOr<LlamaWeights> weights = LoadLlamaWeights(file, *config, rank, ranks, *backend);
   if (!weights.ok()) return weights.status();
   return std::unique_ptr<LlamaModel>(
-      new LlamaModel(*std::move(config), *std::move(weights), backend, communicator));
+      new LlamaModel(*std::move(config), *std::move(weights), rank, ranks, backend));
 }
 
 absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaModel* model,
@@ -59,15 +58,18 @@ void LlamaForward::Begin(absl::Span<const int32_t> tokens, absl::Span<const Sequ
                   model_->config().norm_epsilon, normed_.Rows(0, rows_));
 }
 
-absl::Status LlamaForward::AllReduce(Tensor x) {
-  if (model_->communicator().size() == 1) return absl::OkStatus();
+absl::Status LlamaForward::AllReduce(Communicator& communicator, Tensor x) {
+  if (communicator.size() == 1) return absl::OkStatus();
   const absl::Time start = absl::Now();
-  absl::Status status = model_->communicator().AllReduceSum(x);
+  absl::Status status = communicator.AllReduceSum(x);
   all_reduce_time_ += absl::Now() - start;
   return status;
 }
 
-absl::Status LlamaForward::RunLayers(KvStorage& kv, int begin, int end) {
+absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, int begin,
+                                     int end) {
+  assert(communicator.rank() == model_->rank() && communicator.size() == model_->ranks());
+
   const LlamaWeights& weights = model_->weights();
   Backend& backend = model_->backend();
   const float epsilon = model_->config().norm_epsilon;
@@ -85,13 +87,13 @@ absl::Status LlamaForward::RunLayers(KvStorage& kv, int begin, int end) {
     backend.Attend(kv, i, steps_, qkv, attention, row_scores_);
     backend.Admit(kv, i, steps_, qkv, row_scores_);
     backend.MatMul(groups_, attention, *layer.output, delta);
-    if (absl::Status status = AllReduce(delta); !status.ok()) return status;
+    if (absl::Status status = AllReduce(communicator, delta); !status.ok()) return status;
     backend.AddRmsNorm(residual, delta, layer.feed_forward_norm, epsilon, normed);
 
     backend.MatMul(groups_, normed, *layer.gate_up, gate_up);
     backend.SwiGlu(gate_up, activated);
     backend.MatMul(groups_, activated, *layer.down, delta);
-    if (absl::Status status = AllReduce(delta); !status.ok()) return status;
+    if (absl::Status status = AllReduce(communicator, delta); !status.ok()) return status;
     const bool last = i + 1 == model_->config().layers;
     backend.AddRmsNorm(residual, delta,
                        last ? weights.output_norm : weights.layers[i + 1].attention_norm, epsilon,

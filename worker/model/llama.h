@@ -23,42 +23,45 @@ namespace weir {
 // One rank's part of a Llama-family model: sizes and weights, in the backend's memory. Immutable.
 class LlamaModel {
  public:
-  // Loads the part of `communicator`'s rank. Errors: see LoadLlamaWeights. `backend` and
-  // `communicator` outlive the model; the file may be closed afterwards.
-  static absl::StatusOr<std::unique_ptr<LlamaModel>> Load(const GgufFile& file, Backend* backend,
-                                                          Communicator* communicator);
+  // Loads the part of rank `rank` of `ranks`. Errors: see LoadLlamaWeights. `backend` outlives the
+  // model; the file may be closed afterwards.
+  static absl::StatusOr<std::unique_ptr<LlamaModel>> Load(const GgufFile& file, int rank, int ranks,
+                                                          Backend* backend);
 
   const LlamaConfig& config() const { return config_; }
   const LlamaWeights& weights() const { return weights_; }
   Backend& backend() const { return *backend_; }
-  Communicator& communicator() const { return *communicator_; }
+  int rank() const { return rank_; }
+  int ranks() const { return ranks_; }
 
   // Heads of this rank; its first KV head is rank * kv_heads().
-  int query_heads() const { return config_.query_heads / communicator_->size(); }
-  int kv_heads() const { return config_.kv_heads / communicator_->size(); }
-  int feed_forward() const { return config_.feed_forward / communicator_->size(); }
+  int query_heads() const { return config_.query_heads / ranks_; }
+  int kv_heads() const { return config_.kv_heads / ranks_; }
+  int feed_forward() const { return config_.feed_forward / ranks_; }
 
  private:
-  LlamaModel(LlamaConfig config, LlamaWeights weights, Backend* backend, Communicator* communicator)
+  LlamaModel(LlamaConfig config, LlamaWeights weights, int rank, int ranks, Backend* backend)
       : config_(std::move(config)),
         weights_(std::move(weights)),
-        backend_(backend),
-        communicator_(communicator) {}
+        rank_(rank),
+        ranks_(ranks),
+        backend_(backend) {}
 
   LlamaConfig config_;
   LlamaWeights weights_;
+  int rank_;
+  int ranks_;
   Backend* backend_;
-  Communicator* communicator_;
 };
 
 // A pass of token rows through a model's layers, in activations allocated once:
 //
 //   forward.Begin(tokens, steps);
-//   forward.RunLayers(kv, 0, 12);            // other passes may run between two calls,
-//   forward.RunLayers(kv, 12, layers);       // on other LlamaForward objects
+//   forward.RunLayers(communicator, kv, 0, 12);       // other passes may run between two calls,
+//   forward.RunLayers(communicator, kv, 12, layers);  // on other LlamaForward objects
 //   ... forward.output() ...
 //
-// Every rank of the communicator makes the same calls. Driven by the engine's thread.
+// Every rank makes the same calls. Driven by the engine's thread.
 class LlamaForward {
  public:
   // `max_rows` of one pass, all sequences together. `model` outlives this object.
@@ -70,7 +73,8 @@ class LlamaForward {
   void Begin(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> steps);
 
   // Runs layers [begin, end), where the last call ended, and admits the rows to `kv`.
-  absl::Status RunLayers(KvStorage& kv, int begin, int end);
+  // `communicator` joins the model's ranks.
+  absl::Status RunLayers(Communicator& communicator, KvStorage& kv, int begin, int end);
 
   // After the last layer: the normalised rows [rows, hidden], of which LlamaHead makes logits.
   // Valid until Begin.
@@ -82,7 +86,7 @@ class LlamaForward {
  private:
   explicit LlamaForward(const LlamaModel* model) : model_(model) {}
 
-  absl::Status AllReduce(Tensor x);
+  absl::Status AllReduce(Communicator& communicator, Tensor x);
 
   const LlamaModel* model_;
   // Activations for max_rows each.

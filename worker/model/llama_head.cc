@@ -44,7 +44,7 @@ absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* m
   std::unique_ptr<LlamaHead> head(new LlamaHead(model));
   Backend& backend = model->backend();
   const int64_t width = model->weights().shard.rows;
-  const int ranks = model->communicator().size();
+  const int ranks = model->ranks();
   absl::StatusOr<Tensor> logits = backend.AllocateTensor(ElementType::kFloat32, kTileRows, width);
   if (!logits.ok()) return logits.status();
   head->logits_ = *logits;
@@ -59,8 +59,8 @@ absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* m
   return head;
 }
 
-absl::StatusOr<std::vector<std::vector<float>>> LlamaHead::Logits(Tensor rows) {
-  Communicator& communicator = model_->communicator();
+absl::StatusOr<std::vector<std::vector<float>>> LlamaHead::Logits(Communicator& communicator,
+                                                                  Tensor rows) {
   Backend& backend = model_->backend();
   const int64_t width = logits_.cols;
   const int64_t vocabulary = model_->config().vocabulary;
@@ -93,10 +93,10 @@ absl::StatusOr<std::vector<std::vector<float>>> LlamaHead::Logits(Tensor rows) {
   return result;
 }
 
-absl::StatusOr<std::vector<float>> LlamaHead::Score(Tensor rows,
+absl::StatusOr<std::vector<float>> LlamaHead::Score(Communicator& communicator, Tensor rows,
                                                     absl::Span<const int32_t> targets) {
   assert(rows.rows == static_cast<int64_t>(targets.size()));
-  Communicator& communicator = model_->communicator();
+
   Backend& backend = model_->backend();
   const VocabularyShard& shard = model_->weights().shard;
   std::vector<PartialSoftmax> partials;

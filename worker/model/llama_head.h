@@ -15,7 +15,7 @@ namespace weir {
 
 // The vocabulary projection of normalised rows (LlamaForward::output), split by tokens over the
 // ranks. Works in tiles of rows, so memory does not grow with the rows asked for. Every rank of the
-// communicator makes the same calls; results are on rank 0. Driven by the engine's thread.
+// model makes the same calls; results are on rank 0. Driven by the engine's thread.
 class LlamaHead {
  public:
   // Rows projected at a time.
@@ -26,10 +26,11 @@ class LlamaHead {
 
   // Logits of every row, as rows of `vocabulary` values; nothing on other ranks than 0. Each row is
   // a group of its own: the same row gives the same logits, whatever it comes with.
-  absl::StatusOr<std::vector<std::vector<float>>> Logits(Tensor rows);
+  absl::StatusOr<std::vector<std::vector<float>>> Logits(Communicator& communicator, Tensor rows);
 
   // The natural log-probability of targets[r] after rows[r]; nothing on other ranks than 0.
-  absl::StatusOr<std::vector<float>> Score(Tensor rows, absl::Span<const int32_t> targets);
+  absl::StatusOr<std::vector<float>> Score(Communicator& communicator, Tensor rows,
+                                           absl::Span<const int32_t> targets);
 
  private:
   explicit LlamaHead(const LlamaModel* model) : model_(model) {}

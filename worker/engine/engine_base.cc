@@ -1,0 +1,106 @@
+#include "worker/engine/engine_base.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace weir {
+
+EngineBase::EngineBase(const EngineOptions& options, Communicator* communicator,
+                       StepExecutor* executor)
+    : options_(options), communicator_(communicator), executor_(executor) {
+  executor_->JoinGroup(communicator);
+  absl::MutexLock lock(&state_mutex_);
+  stats_.session_capacity = executor_->sessions();
+  stats_.slot_capacity = int64_t{executor_->sessions()} * executor_->limits().total_slots;
+  stats_.cache_bytes = executor_->sessions() * executor_->session_bytes();
+}
+
+absl::Status EngineBase::health() const {
+  absl::MutexLock lock(&state_mutex_);
+  return health_;
+}
+
+absl::Status EngineBase::Wait() {
+  absl::MutexLock lock(&state_mutex_);
+  state_mutex_.Await(absl::Condition(&ended_));
+  return health_;
+}
+
+void EngineBase::Abort(const std::string& reason) {
+  {
+    absl::MutexLock lock(&state_mutex_);
+    if (ended_ || !aborted_.ok()) return;
+    aborted_ = absl::UnavailableError(reason);
+  }
+  communicator_->Abort();
+  wake_->Notify();
+}
+
+absl::Status EngineBase::aborted() const {
+  absl::MutexLock lock(&state_mutex_);
+  return aborted_;
+}
+
+EngineStats EngineBase::stats() const {
+  absl::MutexLock lock(&state_mutex_);
+  EngineStats stats = stats_;
+  stats.steps = steps();
+  return stats;
+}
+
+void EngineBase::StartThread() {
+  thread_ = std::thread([this] { RunThread(); });
+}
+
+void EngineBase::RunThread() {
+  absl::Status why = Loop();
+  if (!stopped_) communicator_->Abort();
+  // The reason given to Abort says more than what it made of the call in progress.
+  if (absl::Status reason = aborted(); !reason.ok()) why = reason;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    health_ = why;
+  }
+  OnLoopEnd(why);
+  absl::MutexLock lock(&state_mutex_);
+  ended_ = true;
+}
+
+void EngineBase::JoinThread(absl::Duration patience) {
+  if (!thread_.joinable()) return;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    state_mutex_.AwaitWithTimeout(absl::Condition(&ended_), patience);
+    if (!ended_) communicator_->Abort();
+  }
+  thread_.join();
+}
+
+absl::StatusOr<StepResult> EngineBase::ExecuteStep(const StepPlan& plan) {
+  if (absl::Status valid = executor_->Validate(plan); !valid.ok()) return valid;
+  absl::StatusOr<StepResult> result = executor_->Execute(plan);
+  if (!result.ok()) return result.status();
+  steps_.fetch_add(1, std::memory_order_relaxed);
+  RefreshStats();
+  return result;
+}
+
+void EngineBase::RefreshStats() {
+  // Not every step: the totals are on the device.
+  const absl::Time now = absl::Now();
+  if (now - stats_time_ < absl::Seconds(1)) return;
+  stats_time_ = now;
+  std::vector<SubCacheStats> sub_caches = executor_->SubCacheTotals();
+  absl::MutexLock lock(&state_mutex_);
+  stats_.sub_caches = std::move(sub_caches);
+  stats_.all_reduce_time = executor_->all_reduce_time();
+}
+
+void EngineBase::ReportPhase(StepPhase phase, absl::Time& start) {
+  const absl::Time now = absl::Now();
+  if (options_.observer != nullptr) options_.observer->OnStepPhase(phase, now - start);
+  start = now;
+}
+
+}  // namespace weir

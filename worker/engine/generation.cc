@@ -1,0 +1,49 @@
+#include "worker/engine/generation.h"
+
+#include <utility>
+
+#include "worker/engine/sampler.h"
+
+namespace weir {
+
+Generation::Generation(const GenerateOptions& options, const Tokenizer* tokenizer)
+    : options_(options), tokenizer_(tokenizer), text_(*tokenizer), stop_(options.stop) {}
+
+absl::StatusOr<Generation::Outcome> Generation::Next(absl::Span<const float> logits,
+                                                     int64_t index) {
+  const absl::StatusOr<int32_t> token = SampleToken(logits, options_.sampling, index);
+  if (!token.ok()) return token.status();
+  ++tokens_generated_;
+
+  Outcome outcome;
+  outcome.token.kind = RunEvent::Kind::kToken;
+  outcome.token.token = *token;
+  if (options_.top_logprobs >= 0) {
+    Logprobs logprobs = ComputeLogprobs(logits, *token, options_.top_logprobs);
+    outcome.token.logprob = logprobs.token;
+    outcome.token.top_logprobs = std::move(logprobs.top);
+  }
+  if (!tokenizer_->IsSpecial(*token)) outcome.token.text = stop_.Append(text_.Append(*token));
+
+  std::optional<FinishReason> reason;
+  if (stop_.found()) {
+    reason = FinishReason::kStopText;
+  } else if (!options_.ignore_end_token && tokenizer_->IsEndToken(*token)) {
+    reason = FinishReason::kEndToken;
+  } else if (options_.max_tokens > 0 && tokens_generated_ >= options_.max_tokens) {
+    reason = FinishReason::kMaxTokens;
+  }
+  if (!reason.has_value()) return outcome;
+
+  outcome.finished.emplace();
+  outcome.finished->kind = RunEvent::Kind::kFinished;
+  outcome.finished->reason = *reason;
+  outcome.finished->tokens_generated = tokens_generated_;
+  if (*reason != FinishReason::kStopText) {
+    outcome.finished->text = stop_.Append(text_.Finish());
+    if (!stop_.found()) outcome.finished->text += stop_.Finish();
+  }
+  return outcome;
+}
+
+}  // namespace weir

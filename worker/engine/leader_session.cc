@@ -1,0 +1,120 @@
+#include "worker/engine/leader_session.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+#include <vector>
+
+namespace weir {
+
+void LeaderSession::StartRun(std::shared_ptr<ActiveRun> run) {
+  assert(run_ == nullptr);
+  run_ = std::move(run);
+  if (run_->options.kind != RunKind::kAppend) input_.EndText();
+  run_->leftover = input_.size();
+}
+
+void LeaderSession::TakeInput() {
+  if (run_->input_closed) return;
+  bool closed = false;
+  input_.Push(run_->channel->TakeInput(closed));
+  if (closed) {
+    input_.EndText();
+    run_->input_closed = true;
+  }
+}
+
+LeaderSession::Action LeaderSession::NextAction() {
+  if (run_->channel->full()) return Action::kWait;
+  // What waits beyond the next chunk stays in the channel, which limits it.
+  if (input_.size() < cascade_.stride) TakeInput();
+  if (pending_token_.has_value()) return Action::kRow;
+  if (input_.NextChunk(cascade_.stride) > 0) return Action::kChunk;
+  if (!input_read()) return Action::kWait;
+  const bool generate = run_->options.kind == RunKind::kGenerate && tokens_read_ > 0;
+  return generate ? Action::kRow : Action::kFinish;
+}
+
+PlannedSequence LeaderSession::Plan(Action action, int64_t step) {
+  PlannedSequence sequence;
+  sequence.cache_slot = cache_slot_;
+  planned_own_ = 0;
+  if (action == Action::kChunk) {
+    const int count = input_.NextChunk(cascade_.stride);
+    sequence.tokens = input_.Take(count);
+    const int64_t old = std::min<int64_t>(count, run_->leftover);
+    run_->leftover -= old;
+    planned_own_ = count - old;
+    // Only an append goes on with a text of another run, so a scored chunk is all this run's.
+    sequence.score = run_->options.kind == RunKind::kScore && planned_own_ > 0;
+    run_->last_prefill_step = step;
+    if (input_.size() < cascade_.stride) TakeInput();
+  } else if (pending_token_.has_value()) {
+    sequence.tokens = {*pending_token_};
+    pending_token_.reset();
+  }
+  sequence.logits = run_->options.kind == RunKind::kGenerate && input_read();
+  return sequence;
+}
+
+absl::Status LeaderSession::Deliver(const PlannedSequence& sequence, StepResult::Sequence result,
+                                    int64_t tokens_cached) {
+  tokens_read_ += static_cast<int64_t>(sequence.tokens.size());
+  tokens_cached_ = tokens_cached;
+  if (run_ == nullptr) return absl::OkStatus();
+
+  run_->tokens_read += planned_own_;
+  if (sequence.score) {
+    RunEvent event;
+    event.kind = RunEvent::Kind::kScores;
+    for (size_t i = 0; i < sequence.tokens.size(); ++i) {
+      event.scores.push_back({sequence.tokens[i], result.scores[i]});
+    }
+    run_->channel->Push(std::move(event));
+  } else if (planned_own_ > 0) {
+    RunEvent event;
+    event.kind = RunEvent::Kind::kProgress;
+    event.tokens_read = run_->tokens_read;
+    run_->channel->Push(std::move(event));
+  }
+
+  if (!run_->outcome.has_value()) return absl::OkStatus();
+  absl::StatusOr<Generation::Outcome> outcome = *std::move(run_->outcome);
+  run_->outcome.reset();
+  if (!outcome.ok()) return outcome.status();
+  pending_token_ = outcome->token.token;
+  run_->channel->Push(std::move(outcome->token));
+  if (outcome->finished.has_value()) CompleteRun(*std::move(outcome->finished));
+  return absl::OkStatus();
+}
+
+absl::Status LeaderSession::FinishRun() {
+  if (run_->options.kind == RunKind::kGenerate) {
+    return absl::FailedPreconditionError(
+        "there is nothing to generate from: the session has read nothing and there is no input");
+  }
+  RunEvent finished;
+  finished.kind = RunEvent::Kind::kFinished;
+  finished.reason = FinishReason::kInputRead;
+  CompleteRun(std::move(finished));
+  return absl::OkStatus();
+}
+
+void LeaderSession::CompleteRun(RunEvent finished) {
+  finished.tokens_read = run_->tokens_read;
+  run_->channel->Push(std::move(finished));
+  run_->channel->End(absl::OutOfRangeError("the run is over"));
+  run_.reset();
+}
+
+void LeaderSession::EndRun(const absl::Status& status) {
+  run_->channel->End(status);
+  if (run_->options.kind == RunKind::kAppend) {
+    TakeInput();
+  } else {
+    input_.Truncate(run_->leftover);
+  }
+  run_.reset();
+}
+
+}  // namespace weir
