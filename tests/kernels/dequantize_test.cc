@@ -36,7 +36,8 @@ TEST(DequantizeTest, Q4Blocks) {
   std::string nibbles;
   for (int i = 0; i < 16; ++i) nibbles.push_back(static_cast<char>(i | ((15 - i) << 4)));
   const std::vector<float> q4_0 = Dequantize(WeightType::kQ4_0, kHalfOfOne + nibbles, 32);
-  const std::vector<float> q4_1 = Dequantize(WeightType::kQ4_1, kHalfOfOne + kMinusTwo + nibbles, 32);
+  const std::vector<float> q4_1 =
+      Dequantize(WeightType::kQ4_1, kHalfOfOne + kMinusTwo + nibbles, 32);
   for (int i = 0; i < 16; ++i) {
     EXPECT_EQ(q4_0[i], 0.5f * (i - 8)) << i;
     EXPECT_EQ(q4_0[i + 16], 0.5f * (15 - i - 8)) << i;

@@ -2,6 +2,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "worker/model/utf8.h"
 
 namespace weir {
 
@@ -42,8 +43,9 @@ void ByteReader::Fail(absl::Status status) {
 
 std::string QuoteName(absl::string_view name) {
   constexpr size_t kLongest = 80;
-  const bool cut = name.size() > kLongest;
-  return absl::StrCat("'", absl::Utf8SafeCHexEscape(name.substr(0, kLongest)), cut ? "...'" : "'");
+  std::string valid;
+  AppendValidUtf8(name.substr(0, kLongest), &valid);
+  return absl::StrCat("'", absl::Utf8SafeCHexEscape(valid), name.size() > kLongest ? "...'" : "'");
 }
 
 }  // namespace weir

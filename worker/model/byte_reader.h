@@ -57,8 +57,8 @@ class ByteReader {
   absl::Status status_;
 };
 
-// A name found in a file, made fit for a message: quoted, invalid UTF-8 and control characters
-// escaped, cut to a sane length.
+// A name found in a file, made fit for a message: quoted, invalid UTF-8 replaced, control
+// characters escaped, cut to a sane length.
 std::string QuoteName(absl::string_view name);
 
 }  // namespace weir
