@@ -16,7 +16,8 @@ namespace {
 // Tokens given to the engine at once: keeps a large piece from lying in its queue as a whole.
 constexpr size_t kFeedTokens = 4096;
 
-absl::StatusOr<std::unique_ptr<Run>> StartAppendRun(Leader& leader, const HostedSession& session,
+absl::StatusOr<std::unique_ptr<Run>> StartAppendRun(LeaderState& leader,
+                                                    const HostedSession& session,
                                                     const std::function<bool()>& cancelled) {
   return leader.engine.StartRun(session.id,
                                 {.kind = RunKind::kAppend, .generate = {}, .cancelled = cancelled});
@@ -81,7 +82,7 @@ absl::Status ReceiveAll(HostedSession& session, AppendStream& stream, v1::Append
 
 }  // namespace
 
-absl::Status Append(Leader& leader, AppendStream& stream, v1::AppendResponse* response) {
+absl::Status Append(LeaderState& leader, AppendStream& stream, v1::AppendResponse* response) {
   v1::AppendRequest request;
   if (!stream.Read(&request)) {
     if (stream.IsCancelled()) return Broken();
@@ -124,7 +125,7 @@ absl::Status Append(Leader& leader, AppendStream& stream, v1::AppendResponse* re
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> EndAppendedText(Leader& leader, HostedSession& session,
+absl::StatusOr<int64_t> EndAppendedText(LeaderState& leader, HostedSession& session,
                                         const std::function<bool()>& cancelled) {
   const absl::Status ended = session.text.End();
   if (!ended.ok()) return ended;

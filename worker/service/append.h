@@ -7,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "weir/v1/generation.pb.h"
-#include "worker/service/leader.h"
-#include "worker/service/session_table.h"
+#include "worker/service/hosted_sessions.h"
+#include "worker/service/leader_state.h"
 
 namespace weir {
 
@@ -26,12 +26,12 @@ class AppendStream {
 };
 
 // Reads the pieces of a text into a session, as generation.proto tells it.
-absl::Status Append(Leader& leader, AppendStream& stream, v1::AppendResponse* response);
+absl::Status Append(LeaderState& leader, AppendStream& stream, v1::AppendResponse* response);
 
 // Ends the text that the session's last Append left open, if any: reads what is left of it and
 // returns the number of these tokens. To be called before anything else is read into the session.
 // After an error, such as CANCELLED, the next call goes on.
-absl::StatusOr<int64_t> EndAppendedText(Leader& leader, HostedSession& session,
+absl::StatusOr<int64_t> EndAppendedText(LeaderState& leader, HostedSession& session,
                                         const std::function<bool()>& cancelled);
 
 }  // namespace weir

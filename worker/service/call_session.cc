@@ -20,7 +20,7 @@ std::string RandomId() {
 
 }  // namespace
 
-absl::StatusOr<CallSession> CallSession::Open(Leader& leader, const std::string& id,
+absl::StatusOr<CallSession> CallSession::Open(LeaderState& leader, const std::string& id,
                                               const v1::CascadeSettings* settings) {
   const bool is_own = id.empty();
   if (!is_own && settings != nullptr) {

@@ -5,8 +5,8 @@
 
 #include "absl/status/statusor.h"
 #include "weir/v1/session.pb.h"
-#include "worker/service/leader.h"
-#include "worker/service/session_table.h"
+#include "worker/service/hosted_sessions.h"
+#include "worker/service/leader_state.h"
 
 namespace weir {
 
@@ -16,9 +16,9 @@ class CallSession {
  public:
   // `settings` is null or what the request asks of a session of its own.
   //   INVALID_ARGUMENT     settings for a session that exists already, or beyond the limits
-  //   NOT_FOUND, FAILED_PRECONDITION   as SessionTable::Acquire
+  //   NOT_FOUND, FAILED_PRECONDITION   as HostedSessions::Acquire
   //   RESOURCE_EXHAUSTED   no slot for a session of its own
-  static absl::StatusOr<CallSession> Open(Leader& leader, const std::string& id,
+  static absl::StatusOr<CallSession> Open(LeaderState& leader, const std::string& id,
                                           const v1::CascadeSettings* settings);
   CallSession(CallSession&& other) noexcept;
   CallSession& operator=(CallSession&&) = delete;
@@ -28,10 +28,10 @@ class CallSession {
   HostedSession* operator->() const { return &*lease_; }
 
  private:
-  CallSession(Leader& leader, SessionLease lease, bool is_own)
+  CallSession(LeaderState& leader, SessionLease lease, bool is_own)
       : leader_(leader), lease_(std::move(lease)), is_own_(is_own) {}
 
-  Leader& leader_;
+  LeaderState& leader_;
   SessionLease lease_;
   bool is_own_;
 };

@@ -34,7 +34,7 @@ absl::Status CheckInput(const v1::GenerateRequest& request) {
   return absl::InvalidArgumentError("the input is of an unknown kind");
 }
 
-absl::StatusOr<std::vector<int32_t>> ChatTokens(const Leader& leader, ChatPlace place,
+absl::StatusOr<std::vector<int32_t>> ChatTokens(const LeaderState& leader, ChatPlace place,
                                                 const v1::ChatMessages& chat) {
   if (!leader.chat_template.ok()) {
     return absl::FailedPreconditionError(
@@ -58,7 +58,8 @@ absl::StatusOr<std::vector<int32_t>> ChatTokens(const Leader& leader, ChatPlace 
   return EncodeSegments(leader.tokenizer, segments);
 }
 
-absl::StatusOr<std::vector<int32_t>> InputTokens(const Leader& leader, const HostedSession& session,
+absl::StatusOr<std::vector<int32_t>> InputTokens(const LeaderState& leader,
+                                                 const HostedSession& session,
                                                  const v1::GenerateRequest& request) {
   if (request.has_text()) {
     return leader.tokenizer.Encode(request.text(),
@@ -96,7 +97,7 @@ void AddToken(const Tokenizer& tokenizer, const RunEvent& event, bool with_logpr
   }
 }
 
-v1::GenerateResponse ToProto(const Leader& leader, const RunEvent& event, int64_t input_tokens,
+v1::GenerateResponse ToProto(const LeaderState& leader, const RunEvent& event, int64_t input_tokens,
                              bool with_logprobs) {
   v1::GenerateResponse response;
   response.set_input_tokens(input_tokens);
@@ -123,7 +124,7 @@ v1::GenerateResponse ToProto(const Leader& leader, const RunEvent& event, int64_
 
 }  // namespace
 
-absl::Status Generate(Leader& leader, const v1::GenerateRequest& request,
+absl::Status Generate(LeaderState& leader, const v1::GenerateRequest& request,
                       const std::function<bool()>& cancelled,
                       const std::function<bool(const v1::GenerateResponse&)>& write) {
   const absl::StatusOr<GenerateOptions> options = GenerateOptionsFromProto(request);

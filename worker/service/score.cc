@@ -12,7 +12,7 @@
 
 namespace weir {
 
-absl::Status Score(Leader& leader, const v1::ScoreRequest& request,
+absl::Status Score(LeaderState& leader, const v1::ScoreRequest& request,
                    const std::function<bool()>& cancelled,
                    const std::function<bool(const v1::ScoreResponse&)>& write) {
   if (request.text().empty()) {

@@ -12,7 +12,7 @@
 namespace weir {
 namespace {
 
-v1::Session ToProto(const Leader& leader, const SessionTable::Entry& entry,
+v1::Session ToProto(const LeaderState& leader, const HostedSessions::Entry& entry,
                     const SessionStatus& status) {
   const HostedSession& hosted = *entry.session;
   v1::Session session;
@@ -56,7 +56,7 @@ absl::StatusOr<std::vector<int>> LayersAsked(const v1::InspectSessionRequest& re
 
 }  // namespace
 
-absl::StatusOr<v1::Session> OpenSession(Leader& leader, const std::string& id,
+absl::StatusOr<v1::Session> OpenSession(LeaderState& leader, const std::string& id,
                                         const v1::CascadeSettings& settings) {
   if (id.empty()) return absl::InvalidArgumentError("session_id is empty");
   const absl::StatusOr<CascadeConfig> cascade = CascadeFromProto(settings, leader.cascade);
@@ -72,23 +72,23 @@ absl::StatusOr<v1::Session> OpenSession(Leader& leader, const std::string& id,
   return DescribeSession(leader, id);
 }
 
-absl::StatusOr<v1::Session> DescribeSession(const Leader& leader, const std::string& id) {
-  const absl::StatusOr<SessionTable::Entry> entry = leader.sessions.Find(id);
+absl::StatusOr<v1::Session> DescribeSession(const LeaderState& leader, const std::string& id) {
+  const absl::StatusOr<HostedSessions::Entry> entry = leader.sessions.Find(id);
   if (!entry.ok()) return entry.status();
   const absl::StatusOr<SessionStatus> status = leader.engine.Describe(id);
   if (!status.ok()) return status.status();
   return ToProto(leader, *entry, *status);
 }
 
-absl::Status CloseSession(Leader& leader, const std::string& id) {
-  // The engine first: it ends a run with a sentence. What the table interrupts is a call that waits
-  // for its client.
+absl::Status CloseSession(LeaderState& leader, const std::string& id) {
+  // The engine first: it ends a run with a sentence. What the removal interrupts is a call that
+  // waits for its client.
   const absl::Status closed = leader.engine.CloseSession(id);
   leader.sessions.Remove(id);
   return closed;
 }
 
-absl::Status InspectSession(Leader& leader, const v1::InspectSessionRequest& request,
+absl::Status InspectSession(LeaderState& leader, const v1::InspectSessionRequest& request,
                             const std::function<bool(const v1::InspectSessionResponse&)>& write) {
   const absl::StatusOr<SessionLease> lease = leader.sessions.Acquire(request.session_id());
   if (!lease.ok()) return lease.status();
@@ -106,7 +106,7 @@ absl::Status InspectSession(Leader& leader, const v1::InspectSessionRequest& req
   return absl::OkStatus();
 }
 
-v1::Model DescribeModel(const Leader& leader) {
+v1::Model DescribeModel(const LeaderState& leader) {
   v1::Model model = leader.model;
   model.set_sessions_open(leader.engine.sessions_open());
   return model;

@@ -56,7 +56,7 @@ class GrpcAppendStream : public AppendStream {
 
 }  // namespace
 
-void WorkerService::Lead(Leader* leader) {
+void WorkerService::Lead(LeaderState* leader) {
   absl::MutexLock lock(&mutex_);
   leader_ = leader;
 }
@@ -73,8 +73,8 @@ void WorkerService::Withdraw(const absl::Status& reason, absl::Duration grace) {
 }
 
 grpc::Status WorkerService::Serve(grpc::ServerContext* context,
-                                  const std::function<absl::Status(Leader& leader)>& call) {
-  Leader* leader = nullptr;
+                                  const std::function<absl::Status(LeaderState& leader)>& call) {
+  LeaderState* leader = nullptr;
   {
     absl::MutexLock lock(&mutex_);
     if (leader_ == nullptr) return ToGrpcStatus(no_leader_);
@@ -90,7 +90,7 @@ grpc::Status WorkerService::Serve(grpc::ServerContext* context,
 grpc::Status WorkerService::OpenSession(grpc::ServerContext* context,
                                         const worker::v1::OpenSessionRequest* request,
                                         worker::v1::OpenSessionResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return Answer(weir::OpenSession(leader, request->session_id(), request->cascade()),
                   response->mutable_session());
   });
@@ -99,7 +99,7 @@ grpc::Status WorkerService::OpenSession(grpc::ServerContext* context,
 grpc::Status WorkerService::DescribeSession(grpc::ServerContext* context,
                                             const worker::v1::DescribeSessionRequest* request,
                                             worker::v1::DescribeSessionResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return Answer(weir::DescribeSession(leader, request->session_id()),
                   response->mutable_session());
   });
@@ -108,14 +108,15 @@ grpc::Status WorkerService::DescribeSession(grpc::ServerContext* context,
 grpc::Status WorkerService::CloseSession(grpc::ServerContext* context,
                                          const worker::v1::CloseSessionRequest* request,
                                          worker::v1::CloseSessionResponse* response) {
-  return Serve(context,
-               [&](Leader& leader) { return weir::CloseSession(leader, request->session_id()); });
+  return Serve(context, [&](LeaderState& leader) {
+    return weir::CloseSession(leader, request->session_id());
+  });
 }
 
 grpc::Status WorkerService::Inspect(grpc::ServerContext* context,
                                     const worker::v1::InspectRequest* request,
                                     grpc::ServerWriter<worker::v1::InspectResponse>* writer) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return InspectSession(leader, request->request(),
                           Writing<worker::v1::InspectResponse, v1::InspectSessionResponse>(writer));
   });
@@ -124,7 +125,7 @@ grpc::Status WorkerService::Inspect(grpc::ServerContext* context,
 grpc::Status WorkerService::Append(grpc::ServerContext* context,
                                    grpc::ServerReader<worker::v1::AppendRequest>* reader,
                                    worker::v1::AppendResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     GrpcAppendStream stream(context, reader);
     return weir::Append(leader, stream, response->mutable_response());
   });
@@ -133,7 +134,7 @@ grpc::Status WorkerService::Append(grpc::ServerContext* context,
 grpc::Status WorkerService::Generate(grpc::ServerContext* context,
                                      const worker::v1::GenerateRequest* request,
                                      grpc::ServerWriter<worker::v1::GenerateResponse>* writer) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return weir::Generate(leader, request->request(), Cancelled(context),
                           Writing<worker::v1::GenerateResponse, v1::GenerateResponse>(writer));
   });
@@ -142,7 +143,7 @@ grpc::Status WorkerService::Generate(grpc::ServerContext* context,
 grpc::Status WorkerService::Score(grpc::ServerContext* context,
                                   const worker::v1::ScoreRequest* request,
                                   grpc::ServerWriter<worker::v1::ScoreResponse>* writer) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return weir::Score(leader, request->request(), Cancelled(context),
                        Writing<worker::v1::ScoreResponse, v1::ScoreResponse>(writer));
   });
@@ -151,7 +152,7 @@ grpc::Status WorkerService::Score(grpc::ServerContext* context,
 grpc::Status WorkerService::Tokenize(grpc::ServerContext* context,
                                      const worker::v1::TokenizeRequest* request,
                                      worker::v1::TokenizeResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return Answer(weir::Tokenize(leader.tokenizer, request->request()),
                   response->mutable_response());
   });
@@ -160,7 +161,7 @@ grpc::Status WorkerService::Tokenize(grpc::ServerContext* context,
 grpc::Status WorkerService::Detokenize(grpc::ServerContext* context,
                                        const worker::v1::DetokenizeRequest* request,
                                        worker::v1::DetokenizeResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     return Answer(weir::Detokenize(leader.tokenizer, request->request()),
                   response->mutable_response());
   });
@@ -169,7 +170,7 @@ grpc::Status WorkerService::Detokenize(grpc::ServerContext* context,
 grpc::Status WorkerService::DescribeModel(grpc::ServerContext* context,
                                           const worker::v1::DescribeModelRequest* request,
                                           worker::v1::DescribeModelResponse* response) {
-  return Serve(context, [&](Leader& leader) {
+  return Serve(context, [&](LeaderState& leader) {
     *response->mutable_model() = weir::DescribeModel(leader);
     return absl::OkStatus();
   });

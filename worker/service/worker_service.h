@@ -11,17 +11,17 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "weir/worker/v1/worker.grpc.pb.h"
-#include "worker/service/leader.h"
+#include "worker/service/leader_state.h"
 
 namespace weir {
 
-// WorkerService over gRPC: hands calls to whatever Leader there is. Without one (the group is not
+// WorkerService over gRPC: hands calls to whatever leader there is. Without one (the group is not
 // complete, was lost, or another worker leads it) every call gets UNAVAILABLE and the reason.
 // Thread-safe.
 class WorkerService final : public worker::v1::WorkerService::Service {
  public:
   // `leader` serves from now on; it must live until Withdraw returns.
-  void Lead(Leader* leader);
+  void Lead(LeaderState* leader);
 
   // No leader from now on, because of `reason` (UNAVAILABLE). Returns when no call uses the leader
   // any more: those that have not ended by themselves after `grace` are cancelled. Its engine
@@ -58,10 +58,10 @@ class WorkerService final : public worker::v1::WorkerService::Service {
  private:
   // Runs `call` with the leader, which stays until it returns.
   grpc::Status Serve(grpc::ServerContext* context,
-                     const std::function<absl::Status(Leader& leader)>& call);
+                     const std::function<absl::Status(LeaderState& leader)>& call);
 
   absl::Mutex mutex_;
-  Leader* leader_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  LeaderState* leader_ ABSL_GUARDED_BY(mutex_) = nullptr;
   absl::Status no_leader_ ABSL_GUARDED_BY(mutex_) =
       absl::UnavailableError("the worker is not part of a complete group yet");
   absl::flat_hash_set<grpc::ServerContext*> running_ ABSL_GUARDED_BY(mutex_);

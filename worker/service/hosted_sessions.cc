@@ -1,4 +1,4 @@
-#include "worker/service/session_table.h"
+#include "worker/service/hosted_sessions.h"
 
 #include <utility>
 
@@ -15,17 +15,17 @@ absl::Status NoSuchSession(const std::string& id) {
 }  // namespace
 
 SessionLease::SessionLease(SessionLease&& other) noexcept
-    : table_(std::exchange(other.table_, nullptr)), session_(std::move(other.session_)) {}
+    : sessions_(std::exchange(other.sessions_, nullptr)), session_(std::move(other.session_)) {}
 
 SessionLease::~SessionLease() {
-  if (table_ != nullptr) table_->Release(*session_);
+  if (sessions_ != nullptr) sessions_->Release(*session_);
 }
 
 void SessionLease::OnRemoved(std::function<void()> interrupt) {
-  table_->SetInterrupt(*session_, std::move(interrupt));
+  sessions_->SetInterrupt(*session_, std::move(interrupt));
 }
 
-absl::Status SessionTable::Add(std::shared_ptr<HostedSession> session) {
+absl::Status HostedSessions::Add(std::shared_ptr<HostedSession> session) {
   absl::MutexLock lock(&mutex_);
   const std::string id = session->id;
   if (!rows_.try_emplace(id, Row{.session = std::move(session)}).second) {
@@ -34,7 +34,7 @@ absl::Status SessionTable::Add(std::shared_ptr<HostedSession> session) {
   return absl::OkStatus();
 }
 
-bool SessionTable::Remove(const std::string& id) {
+bool HostedSessions::Remove(const std::string& id) {
   absl::MutexLock lock(&mutex_);
   const auto found = rows_.find(id);
   if (found == rows_.end()) return false;
@@ -43,7 +43,7 @@ bool SessionTable::Remove(const std::string& id) {
   return true;
 }
 
-absl::StatusOr<SessionLease> SessionTable::Acquire(const std::string& id) {
+absl::StatusOr<SessionLease> HostedSessions::Acquire(const std::string& id) {
   absl::MutexLock lock(&mutex_);
   const auto found = rows_.find(id);
   if (found == rows_.end()) return NoSuchSession(id);
@@ -55,14 +55,14 @@ absl::StatusOr<SessionLease> SessionTable::Acquire(const std::string& id) {
   return SessionLease(this, found->second.session);
 }
 
-absl::StatusOr<SessionTable::Entry> SessionTable::Find(const std::string& id) const {
+absl::StatusOr<HostedSessions::Entry> HostedSessions::Find(const std::string& id) const {
   absl::MutexLock lock(&mutex_);
   const auto found = rows_.find(id);
   if (found == rows_.end()) return NoSuchSession(id);
   return Entry{.session = found->second.session, .running = found->second.running};
 }
 
-void SessionTable::SetInterrupt(const HostedSession& session, std::function<void()> interrupt) {
+void HostedSessions::SetInterrupt(const HostedSession& session, std::function<void()> interrupt) {
   absl::MutexLock lock(&mutex_);
   if (Row* row = RowOf(session)) {
     row->interrupt = std::move(interrupt);
@@ -71,7 +71,7 @@ void SessionTable::SetInterrupt(const HostedSession& session, std::function<void
   }
 }
 
-void SessionTable::Release(const HostedSession& session) {
+void HostedSessions::Release(const HostedSession& session) {
   absl::MutexLock lock(&mutex_);
   if (Row* row = RowOf(session)) {
     row->running = false;
@@ -79,7 +79,7 @@ void SessionTable::Release(const HostedSession& session) {
   }
 }
 
-SessionTable::Row* SessionTable::RowOf(const HostedSession& session) {
+HostedSessions::Row* HostedSessions::RowOf(const HostedSession& session) {
   // An id can be used again after a removal, by another session.
   const auto found = rows_.find(session.id);
   return found != rows_.end() && found->second.session.get() == &session ? &found->second : nullptr;

@@ -1,5 +1,5 @@
-#ifndef WEIR_WORKER_SERVICE_LEADER_H_
-#define WEIR_WORKER_SERVICE_LEADER_H_
+#ifndef WEIR_WORKER_SERVICE_LEADER_STATE_H_
+#define WEIR_WORKER_SERVICE_LEADER_STATE_H_
 
 #include <string>
 
@@ -11,14 +11,14 @@
 #include "worker/engine/engine.h"
 #include "worker/model/chat_template.h"
 #include "worker/model/tokenizer.h"
-#include "worker/service/session_table.h"
+#include "worker/service/hosted_sessions.h"
 
 namespace weir {
 
 // What the leader of a group serves calls with, for one generation of the group. The calls are
 // functions in the files beside this one, free of gRPC: append.h, generate.h, score.h, sessions.h.
 // They may run at the same time.
-struct Leader {
+struct LeaderState {
   // All outlive the leader.
   Engine& engine;
   const Tokenizer& tokenizer;
@@ -30,9 +30,9 @@ struct Leader {
   // The model as the API shows it, but for what changes.
   v1::Model model;
 
-  SessionTable sessions = {};
+  HostedSessions sessions = {};
 };
 
 }  // namespace weir
 
-#endif  // WEIR_WORKER_SERVICE_LEADER_H_
+#endif  // WEIR_WORKER_SERVICE_LEADER_STATE_H_

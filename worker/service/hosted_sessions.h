@@ -1,5 +1,5 @@
-#ifndef WEIR_WORKER_SERVICE_SESSION_TABLE_H_
-#define WEIR_WORKER_SERVICE_SESSION_TABLE_H_
+#ifndef WEIR_WORKER_SERVICE_HOSTED_SESSIONS_H_
+#define WEIR_WORKER_SERVICE_HOSTED_SESSIONS_H_
 
 #include <functional>
 #include <memory>
@@ -42,7 +42,7 @@ struct HostedSession {
   ChatPlace chat = ChatPlace::kBegin;
 };
 
-class SessionTable;
+class HostedSessions;
 
 // The right to run a call on a session, given back when destroyed. Keeps the session's text alive,
 // even when the session is deleted meanwhile.
@@ -56,21 +56,21 @@ class SessionLease {
   HostedSession* operator->() const { return session_.get(); }
 
   // `interrupt` is called, once at most and on any thread, if the session goes while the lease is
-  // held. It must be quick and may not call the table.
+  // held. It must be quick and may not call the sessions.
   void OnRemoved(std::function<void()> interrupt);
 
  private:
-  friend class SessionTable;
-  SessionLease(SessionTable* table, std::shared_ptr<HostedSession> session)
-      : table_(table), session_(std::move(session)) {}
+  friend class HostedSessions;
+  SessionLease(HostedSessions* sessions, std::shared_ptr<HostedSession> session)
+      : sessions_(sessions), session_(std::move(session)) {}
 
-  SessionTable* table_;  // null: moved from
+  HostedSessions* sessions_;  // null: moved from
   std::shared_ptr<HostedSession> session_;
 };
 
 // The sessions of one leader, by id, and which of them have a running call. Thread-safe; outlives
 // its leases.
-class SessionTable {
+class HostedSessions {
  public:
   // ALREADY_EXISTS.
   absl::Status Add(std::shared_ptr<HostedSession> session);
@@ -107,4 +107,4 @@ class SessionTable {
 
 }  // namespace weir
 
-#endif  // WEIR_WORKER_SERVICE_SESSION_TABLE_H_
+#endif  // WEIR_WORKER_SERVICE_HOSTED_SESSIONS_H_
