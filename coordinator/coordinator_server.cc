@@ -94,7 +94,8 @@ absl::Status CoordinatorServer::Listen() {
   absl::Status status = Prepare(options_.listen_address, &builder, &port_);
   if (!status.ok()) return status;
   grpc::ResourceQuota quota("weir");
-  quota.SetMaxThreads(options_.max_calls);
+  // A thread for each call, and one that waits for the next.
+  quota.SetMaxThreads(options_.max_calls + 1);
   builder.SetResourceQuota(quota);
   builder.RegisterService(&session_service_);
   builder.RegisterService(&generation_service_);
