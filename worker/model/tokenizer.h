@@ -47,6 +47,7 @@ class Tokenizer {
   // INVALID_ARGUMENT for a number that is no token. Token by token: see TextStream.
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> tokens) const;
 
+  // Whether the number is a token of the vocabulary, as the functions below require.
   bool IsToken(int64_t token) const { return token >= 0 && token < vocabulary_size(); }
   // The bytes that a token stands for: perhaps a part of a character. Of a special token, its name.
   absl::string_view TokenBytes(int32_t token) const { return tokens_[token].bytes; }

@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <random>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/gguf_writer.h"
 #include "tests/worker/model/written_gguf.h"
@@ -151,6 +154,40 @@ TEST(TokenizerTest, AddsBosOnlyIfThereIsOne) {
   with.AddBool("tokenizer.ggml.add_bos_token", true);
   with.AddUint32("tokenizer.ggml.bos_token_id", 1);
   EXPECT_TRUE((*Load(with))->adds_bos());
+}
+
+// Whatever is done to a file, its tokenizer is refused with a message or works.
+TEST(TokenizerTest, SurvivesCorruption) {
+  GgufWriter writer;
+  AddByteLevelTokenizer(writer);
+  const std::string bytes = writer.Serialize();
+  const std::string path = absl::StrCat(testing::TempDir(), "/corrupt_", getpid(), ".gguf");
+  std::mt19937 random(31);
+  int loaded = 0;
+  int refused = 0;
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string corrupt = bytes;
+    // Past the header, whose lies are tried elsewhere.
+    for (int i = 0; i < 3; ++i)
+      corrupt[100 + random() % (corrupt.size() - 100)] ^= 1 << random() % 8;
+    unlink(path.c_str());
+    WriteFileOrDie(path, corrupt);
+    const auto file = GgufFile::Open(path);
+    if (!file.ok()) continue;
+    const auto tokenizer = Tokenizer::FromGguf(**file);
+    if (!tokenizer.ok()) {
+      ++refused;
+      EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr(path));
+      continue;
+    }
+    ++loaded;
+    const auto tokens =
+        (*tokenizer)->Encode(" the thing and 7 <|im_end|>", {.parse_special = true});
+    ASSERT_TRUE(tokens.ok()) << tokens.status();
+    EXPECT_TRUE((*tokenizer)->Decode(*tokens).ok());
+  }
+  EXPECT_GT(loaded, 100);
+  EXPECT_GT(refused, 100);
 }
 
 }  // namespace
