@@ -165,7 +165,7 @@ TEST(TokenizerTest, SurvivesCorruption) {
   std::mt19937 random(31);
   int loaded = 0;
   int refused = 0;
-  for (int trial = 0; trial < 2000; ++trial) {
+  for (int trial = 0; trial < 5000; ++trial) {
     std::string corrupt = bytes;
     // Past the header, whose lies are tried elsewhere.
     for (int i = 0; i < 3; ++i)
