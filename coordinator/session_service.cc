@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "coordinator/forward.h"
 #include "coordinator/leader.h"
 #include "coordinator/session_id.h"
@@ -12,12 +13,12 @@
 namespace weir {
 namespace {
 
-// Long enough for a leader between two steps.
-constexpr absl::Duration kCleanupTimeout = absl::Seconds(10);
+// Opening and closing take a leader no more than the rest of a step.
+constexpr absl::Duration kLeaderTimeout = absl::Seconds(30);
 
-// Gives back a slot that a session may have taken whose creator does not know of it.
+// Gives back the slot of a session whose creator does not know of it.
 void Abandon(const std::shared_ptr<Leader>& leader, const std::string& id) {
-  LeaderCall call(leader, kCleanupTimeout);
+  LeaderCall call(leader, kLeaderTimeout);
   worker::v1::CloseSessionRequest request;
   request.set_session_id(id);
   worker::v1::CloseSessionResponse response;
@@ -43,27 +44,16 @@ grpc::Status SessionService::Create(const grpc::ServerContext& context,
   open.set_session_id(id);
   *open.mutable_cascade() = request.cascade();
   worker::v1::OpenSessionResponse opened;
-  grpc::Status status;
-  {
-    LeaderCall call(*leader, context);
-    status = call.Result(call.stub()->OpenSession(call.context(), open, &opened));
+  // Not cancelled with the caller's call: of a call that was cut off nobody knows what it did.
+  LeaderCall call(*leader, kLeaderTimeout);
+  const grpc::Status status = call.Result(call.stub()->OpenSession(call.context(), open, &opened));
+  if (!status.ok()) return status;
+  if (context.IsCancelled()) {
+    Abandon(*leader, id);
+    return grpc::Status(grpc::StatusCode::CANCELLED, "the call was cancelled");
   }
-  if (status.ok() && !context.IsCancelled()) {
-    *session = std::move(*opened.mutable_session());
-    return ToGrpcStatus(router_->AddSession(id, **leader));
-  }
-  switch (status.error_code()) {
-    case grpc::StatusCode::OK:  // The caller has gone meanwhile.
-      status = grpc::Status(grpc::StatusCode::CANCELLED, "the call was cancelled");
-      [[fallthrough]];
-    case grpc::StatusCode::CANCELLED:
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
-      Abandon(*leader, id);
-      break;
-    default:
-      break;
-  }
-  return status;
+  *session = std::move(*opened.mutable_session());
+  return ToGrpcStatus(router_->AddSession(id, **leader));
 }
 
 grpc::Status SessionService::GetSession(grpc::ServerContext* context,
