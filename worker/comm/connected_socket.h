@@ -12,7 +12,8 @@ namespace weir {
 // Returns a duplicate, to be closed by the caller, which stays valid when the original is closed.
 //
 // For libraries that own a connection and give no way to interrupt a blocked read: shutdown() of
-// the duplicate ends it, from any thread. NOT_FOUND when there is no such socket.
+// the duplicate ends it, from any thread. NOT_FOUND when there is no such socket
+// (any more).
 absl::StatusOr<int> DuplicateConnectedSocket(const sockaddr_storage& local,
                                              const sockaddr_storage& published_here,
                                              const sockaddr_storage& published_there);

@@ -206,10 +206,8 @@ absl::Status ConnectedGlooMesh::ConnectTo(int peer, Link& link) {
   }
   const absl::StatusOr<int> socket =
       DuplicateConnectedSocket(*local, *published_here, *published_there);
-  if (!socket.ok()) {
-    return absl::InternalError(
-        absl::StrCat("the connection to rank ", peer, ": ", socket.status().message()));
-  }
+  if (absl::IsNotFound(socket.status())) return Lost(peer, "the connection ended at once");
+  if (!socket.ok()) return socket.status();
   link.socket = *socket;
   return absl::OkStatus();
 }

@@ -32,6 +32,9 @@ struct GlooOptions {
 // Where all ranks send a message to all others, and only then receive one from each, no rank blocks
 // for ever: a message fits in a connection's buffers.
 //
+// Neither encrypted nor authenticated: for hosts that trust one another. A stranger that takes a
+// connection is found out at Connect, but one that speaks Gloo's protocol could do worse than that.
+//
 // Any failure ends all connections, so that every rank learns of it at once; all later calls return
 // it. One thread, but for Abort.
 class GlooMesh {
