@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "kernels/cascade_policy.h"
-#include "kernels/cpu/parallel.h"
 
 namespace weir {
 namespace {
@@ -147,7 +146,7 @@ void AdmissionKernel::AdmitHead(const CpuKvStorage& kv, int layer, int kv_head,
 void AdmissionKernel::Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps,
                           Tensor qkv, Tensor row_scores) {
   const int kv_heads = kv.shape().kv_heads;
-  ParallelFor(threads_, static_cast<int64_t>(steps.size()) * kv_heads,
+  pool_.For(static_cast<int64_t>(steps.size()) * kv_heads,
               [&](int64_t item, int thread) {
                 const SequenceStep& step = steps[item / kv_heads];
                 const int kv_head = static_cast<int>(item % kv_heads);

@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "kernels/cpu/cpu_kv_storage.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/sequence_step.h"
 #include "kernels/tensor.h"
 
@@ -18,7 +19,7 @@ namespace weir {
 //      source always lies in a shallower ring, so it is read before it is overwritten.
 class AdmissionKernel {
  public:
-  explicit AdmissionKernel(int threads) : threads_(threads), scratch_(threads) {}
+  explicit AdmissionKernel(ThreadPool& pool) : pool_(pool), scratch_(pool.threads()) {}
 
   void Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
            Tensor row_scores);
@@ -50,7 +51,7 @@ class AdmissionKernel {
   static void AdmitHead(const CpuKvStorage& kv, int layer, int kv_head, const SequenceStep& step,
                         Tensor qkv, const float* row_scores, HeadScratch& scratch);
 
-  int threads_;
+  ThreadPool& pool_;
   std::vector<HeadScratch> scratch_;  // [threads]
 };
 

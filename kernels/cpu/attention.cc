@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
@@ -354,19 +353,19 @@ void AttentionKernel::Run(CpuKvStorage& kv, int layer, absl::Span<const Sequence
 
   const int64_t tasks = static_cast<int64_t>(tasks_.size());
   if (slabs_.size() == tasks_.size()) {  // only short steps, as when decoding
-    ParallelFor(threads_, tasks, [&](int64_t index, int thread) {
+    pool_.For(tasks, [&](int64_t index, int thread) {
       HWY_DYNAMIC_DISPATCH(PrepareOwnKeys)(tasks_[index]);
       attend(slabs_[index], thread);
       finish(index);
     });
     return;
   }
-  ParallelFor(threads_, tasks, [&](int64_t index, int) {
+  pool_.For(tasks, [&](int64_t index, int) {
     HWY_DYNAMIC_DISPATCH(PrepareOwnKeys)(tasks_[index]);
   });
-  ParallelFor(threads_, static_cast<int64_t>(slabs_.size()),
+  pool_.For(static_cast<int64_t>(slabs_.size()),
               [&](int64_t index, int thread) { attend(slabs_[index], thread); });
-  ParallelFor(threads_, tasks, [&](int64_t index, int) { finish(index); });
+  pool_.For(tasks, [&](int64_t index, int) { finish(index); });
 }
 
 }  // namespace weir

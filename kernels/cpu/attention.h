@@ -8,6 +8,7 @@
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention_task.h"
 #include "kernels/cpu/cpu_kv_storage.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/sequence_step.h"
 #include "kernels/tensor.h"
 
@@ -22,7 +23,7 @@ namespace weir {
 // in the order of rows.
 class AttentionKernel {
  public:
-  explicit AttentionKernel(int threads) : threads_(threads), block_scratch_(threads) {}
+  explicit AttentionKernel(ThreadPool& pool) : pool_(pool), block_scratch_(pool.threads()) {}
 
   void Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv, Tensor out,
            Tensor row_scores);
@@ -40,7 +41,7 @@ class AttentionKernel {
   float* Plan(const CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
               Tensor out);
 
-  int threads_;
+  ThreadPool& pool_;
   std::vector<AttentionTask> tasks_;
   std::vector<int> first_slab_;  // [tasks + 1]
   std::vector<Slab> slabs_;

@@ -19,6 +19,7 @@
 #include "kernels/cpu/lookup_table.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace weir {
 namespace {
@@ -26,10 +27,10 @@ namespace {
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(int threads)
-      : threads_(threads), matmul_(threads), attention_(threads), admission_(threads) {}
+      : pool_(threads), matmul_(pool_), attention_(pool_), admission_(pool_) {}
 
   std::string description() const override {
-    return absl::StrCat("cpu (", InstructionSet(), ", ", threads_, " threads)");
+    return absl::StrCat("cpu (", InstructionSet(), ", ", pool_.threads(), " threads)");
   }
   ElementType activation_type() const override { return ElementType::kFloat32; }
 
@@ -44,7 +45,7 @@ class CpuBackend final : public Backend {
 
   absl::StatusOr<std::unique_ptr<Matrix>> LoadMatrix(absl::Span<const WeightRow> rows,
                                                      int64_t cols) override {
-    return PackedMatrix::Pack(rows, cols, threads_);
+    return PackedMatrix::Pack(rows, cols, pool_);
   }
 
   absl::StatusOr<std::unique_ptr<Matrix>> LoadTable(absl::Span<const WeightRow> rows,
@@ -65,15 +66,15 @@ class CpuBackend final : public Backend {
   }
 
   void Embed(const Matrix& table, absl::Span<const int32_t> tokens, Tensor out) override {
-    static_cast<const LookupTable&>(table).Read(threads_, tokens, out);
+    static_cast<const LookupTable&>(table).Read(pool_, tokens, out);
   }
 
   void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
-    weir::RmsNorm(threads_, x, weight, epsilon, out);
+    weir::RmsNorm(pool_, x, weight, epsilon, out);
   }
 
   void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) override {
-    weir::AddRmsNorm(threads_, x, delta, weight, epsilon, out);
+    weir::AddRmsNorm(pool_, x, delta, weight, epsilon, out);
   }
 
   void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
@@ -81,7 +82,7 @@ class CpuBackend final : public Backend {
     matmul_.Run(groups, x, static_cast<const PackedMatrix&>(weights), out);
   }
 
-  void SwiGlu(Tensor gate_up, Tensor out) override { weir::SwiGlu(threads_, gate_up, out); }
+  void SwiGlu(Tensor gate_up, Tensor out) override { weir::SwiGlu(pool_, gate_up, out); }
 
   void GatherRows(Tensor x, absl::Span<const int> rows, Tensor out) override {
     assert(out.cols == x.cols && out.rows >= static_cast<int64_t>(rows.size()));
@@ -109,7 +110,7 @@ class CpuBackend final : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
-  const int threads_;
+  ThreadPool pool_;
   std::vector<AlignedMemory> tensors_;
   MatMulKernel matmul_;
   AttentionKernel attention_;

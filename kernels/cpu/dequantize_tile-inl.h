@@ -32,47 +32,76 @@ HWY_INLINE FloatVector LoadHalves(const std::byte* from) {
                        hn::LoadU(HalfTag(), reinterpret_cast<const hwy::float16_t*>(from)));
 }
 
+// The scales of a kQ4 block as this code uses them, see Q4Value.
+struct Q4Scale {
+  FloatVector step;    // 16 * d
+  FloatVector offset;  // m - 16 * d
+};
+
+HWY_INLINE Q4Scale LoadQ4Scale(const std::byte* block, int lane) {
+  const FloatVector d = LoadHalves(block + lane * sizeof(uint16_t));
+  const FloatVector m = LoadHalves(block + kHalfLaneBytes + lane * sizeof(uint16_t));
+  const FloatVector step = hn::Mul(d, hn::Set(FloatTag(), 16.0f));
+  return {step, hn::Sub(m, step)};
+}
+
+// d * q + m for the nibble q at bit kShift of each word. The nibble becomes the top of a mantissa:
+// 1 + q / 16 is one bit operation away where converting an integer takes another instruction.
+template <int kShift>
+HWY_INLINE FloatVector Q4Value(hn::Vec<WordTag> words, const Q4Scale& scale) {
+  constexpr int kMantissaTop = 19;
+  const WordTag word_tag;
+  const auto q = [&]() HWY_ATTR {
+    if constexpr (kShift <= kMantissaTop) {
+      return hn::ShiftLeft<kMantissaTop - kShift>(words);
+    } else {
+      return hn::ShiftRight<kShift - kMantissaTop>(words);
+    }
+  }();
+  const auto one_and_q = hn::OrAnd(hn::Set(word_tag, 0x3f800000u), q, hn::Set(word_tag, 0x780000u));
+  return hn::MulAdd(hn::BitCast(FloatTag(), one_and_q), scale.step, scale.offset);
+}
+
+// d * q for the int8 q at `values`.
+HWY_INLINE FloatVector Q8Value(const std::byte* values, FloatVector d) {
+  const auto q = hn::PromoteTo(
+      IntTag(), hn::LoadU(ByteTag(), reinterpret_cast<const int8_t*>(values)));
+  return hn::Mul(hn::ConvertTo(FloatTag(), q), d);
+}
+
 // One block of kQ4: [32][16] floats.
 HWY_INLINE void DequantizeQ4(const std::byte* block, float* HWY_RESTRICT out) {
   const FloatTag tag;
-  const WordTag word_tag;
-  const auto low_nibble = hn::Set(word_tag, 15u);
-  const auto* words = reinterpret_cast<const uint32_t*>(block + 2 * kHalfLaneBytes);
 #pragma GCC unroll 4
   for (int lane = 0; lane < kTileLanes; lane += kLanes) {
-    const FloatVector d = LoadHalves(block + lane * sizeof(uint16_t));
-    const FloatVector m = LoadHalves(block + kHalfLaneBytes + lane * sizeof(uint16_t));
-    const auto put = [&](auto nibbles, int column) HWY_ATTR {
-      const auto q = hn::BitCast(IntTag(), hn::And(nibbles, low_nibble));
-      hn::Store(hn::MulAdd(hn::ConvertTo(tag, q), d, m), tag, out + column * kTileLanes + lane);
-    };
-#pragma GCC unroll 4
+    const Q4Scale scale = LoadQ4Scale(block, lane);
     for (int word = 0; word < 4; ++word) {
-      const auto p = hn::LoadU(word_tag, words + word * kTileLanes + lane);
-      put(p, 4 * word);
-      put(hn::ShiftRight<4>(p), 4 * word + 16);
-      put(hn::ShiftRight<8>(p), 4 * word + 1);
-      put(hn::ShiftRight<12>(p), 4 * word + 17);
-      put(hn::ShiftRight<16>(p), 4 * word + 2);
-      put(hn::ShiftRight<20>(p), 4 * word + 18);
-      put(hn::ShiftRight<24>(p), 4 * word + 3);
-      put(hn::ShiftRight<28>(p), 4 * word + 19);
+      const auto* from = reinterpret_cast<const uint32_t*>(block + 2 * kHalfLaneBytes);
+      const auto p = hn::LoadU(WordTag(), from + word * kTileLanes + lane);
+      float* low = out + 4 * word * kTileLanes + lane;
+      float* high = low + 16 * kTileLanes;
+      hn::Store(Q4Value<0>(p, scale), tag, low);
+      hn::Store(Q4Value<8>(p, scale), tag, low + kTileLanes);
+      hn::Store(Q4Value<16>(p, scale), tag, low + 2 * kTileLanes);
+      hn::Store(Q4Value<24>(p, scale), tag, low + 3 * kTileLanes);
+      hn::Store(Q4Value<4>(p, scale), tag, high);
+      hn::Store(Q4Value<12>(p, scale), tag, high + kTileLanes);
+      hn::Store(Q4Value<20>(p, scale), tag, high + 2 * kTileLanes);
+      hn::Store(Q4Value<28>(p, scale), tag, high + 3 * kTileLanes);
     }
   }
 }
 
 // One block of kQ8: [32][16] floats.
 HWY_INLINE void DequantizeQ8(const std::byte* block, float* HWY_RESTRICT out) {
-  const FloatTag tag;
-  const auto* q = reinterpret_cast<const int8_t*>(block + kHalfLaneBytes);
 #pragma GCC unroll 4
   for (int lane = 0; lane < kTileLanes; lane += kLanes) {
     const FloatVector d = LoadHalves(block + lane * sizeof(uint16_t));
+    const std::byte* values = block + kHalfLaneBytes + lane;
 #pragma GCC unroll 8
     for (int column = 0; column < kBlock; ++column) {
-      const auto value =
-          hn::PromoteTo(IntTag(), hn::LoadU(ByteTag(), q + column * kTileLanes + lane));
-      hn::Store(hn::Mul(hn::ConvertTo(tag, value), d), tag, out + column * kTileLanes + lane);
+      hn::Store(Q8Value(values + column * kTileLanes, d), FloatTag(),
+                out + column * kTileLanes + lane);
     }
   }
 }

@@ -1,11 +1,11 @@
 #include "kernels/cpu/elementwise.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
@@ -95,16 +95,17 @@ HWY_EXPORT(AddRow);
 HWY_EXPORT(SwiGluRow);
 HWY_EXPORT(TargetName);
 
-// Below this many elements waking threads costs more than they save.
-constexpr int64_t kParallelElements = int64_t{1} << 15;
-
-int ThreadsFor(int threads, Tensor x) { return x.elements() < kParallelElements ? 1 : threads; }
+// Rows that are worth handing to another thread.
+int64_t GrainRows(Tensor x) {
+  constexpr int64_t kElements = int64_t{1} << 14;
+  return std::max<int64_t>(1, kElements / x.cols);
+}
 
 }  // namespace
 
-void RmsNorm(int threads, Tensor x, Tensor weight, float epsilon, Tensor out) {
+void RmsNorm(ThreadPool& pool, Tensor x, Tensor weight, float epsilon, Tensor out) {
   assert(weight.elements() == x.cols && out.cols == x.cols && out.rows == x.rows);
-  ParallelRanges(ThreadsFor(threads, x), x.rows, [&](int64_t begin, int64_t end, int) {
+  pool.ForRanges(x.rows, GrainRows(x), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       HWY_DYNAMIC_DISPATCH(NormalizeRow)
       (x.f32() + row * x.cols, weight.f32(), epsilon, x.cols, out.f32() + row * x.cols);
@@ -112,10 +113,10 @@ void RmsNorm(int threads, Tensor x, Tensor weight, float epsilon, Tensor out) {
   });
 }
 
-void AddRmsNorm(int threads, Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) {
+void AddRmsNorm(ThreadPool& pool, Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) {
   assert(weight.elements() == x.cols && out.cols == x.cols && out.rows == x.rows);
   assert(delta.cols == x.cols && delta.rows == x.rows);
-  ParallelRanges(ThreadsFor(threads, x), x.rows, [&](int64_t begin, int64_t end, int) {
+  pool.ForRanges(x.rows, GrainRows(x), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       HWY_DYNAMIC_DISPATCH(AddRow)
       (delta.f32() + row * x.cols, x.cols, x.f32() + row * x.cols);
@@ -125,9 +126,9 @@ void AddRmsNorm(int threads, Tensor x, Tensor delta, Tensor weight, float epsilo
   });
 }
 
-void SwiGlu(int threads, Tensor gate_up, Tensor out) {
+void SwiGlu(ThreadPool& pool, Tensor gate_up, Tensor out) {
   assert(gate_up.cols == 2 * out.cols && gate_up.rows == out.rows);
-  ParallelRanges(ThreadsFor(threads, gate_up), out.rows, [&](int64_t begin, int64_t end, int) {
+  pool.ForRanges(out.rows, GrainRows(gate_up), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* gate = gate_up.f32() + row * gate_up.cols;
       HWY_DYNAMIC_DISPATCH(SwiGluRow)(gate, gate + out.cols, out.cols, out.f32() + row * out.cols);

@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/dequantize.h"
 
 namespace weir {
@@ -34,10 +33,10 @@ absl::StatusOr<std::unique_ptr<LookupTable>> LookupTable::Copy(absl::Span<const 
   return table;
 }
 
-void LookupTable::Read(int threads, absl::Span<const int32_t> indices, Tensor out) const {
+void LookupTable::Read(ThreadPool& pool, absl::Span<const int32_t> indices, Tensor out) const {
   assert(out.cols == cols_ && out.rows >= static_cast<int64_t>(indices.size()));
   const int64_t count = static_cast<int64_t>(indices.size());
-  ParallelRanges(count < 16 ? 1 : threads, count, [&](int64_t begin, int64_t end, int) {
+  pool.ForRanges(count, 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       assert(indices[i] >= 0 && indices[i] < rows());
       const WeightRow& row = rows_[indices[i]];

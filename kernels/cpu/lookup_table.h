@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/tensor.h"
 #include "kernels/weight_type.h"
 
@@ -25,7 +26,7 @@ class LookupTable final : public Matrix {
   int64_t bytes() const override { return memory_.bytes(); }
 
   // out[i] = row indices[i], as float32.
-  void Read(int threads, absl::Span<const int32_t> indices, Tensor out) const;
+  void Read(ThreadPool& pool, absl::Span<const int32_t> indices, Tensor out) const;
 
  private:
   explicit LookupTable(int64_t cols) : cols_(cols) {}

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
@@ -14,6 +13,7 @@
 // foreach_target includes this file again, once per instruction set.
 #include "hwy/highway.h"
 #include "kernels/cpu/dequantize_tile-inl.h"
+#include "kernels/cpu/few_rows-inl.h"
 #include "kernels/cpu/tile_gemm-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,10 +24,10 @@ namespace HWY_NAMESPACE {
 constexpr int kPanelTiles = 4;
 constexpr int64_t kPanelColumns = 128;
 
-// Tiles [begin, end) times every row of `runs`. `panel` holds kPanelTiles * kPanelColumns * 16
-// floats.
-void MultiplyTiles(const PackedMatrix& weights, int64_t begin, int64_t end,
-                   absl::Span<const RowGroup> runs, const float* x, float* out, float* panel) {
+// Tiles [begin, end) times every row of `runs`, by way of unpacked weights: `panel` holds
+// kPanelTiles * kPanelColumns * 16 floats.
+void MultiplyUnpacked(const PackedMatrix& weights, int64_t begin, int64_t end,
+                      absl::Span<const RowGroup> runs, const float* x, float* out, float* panel) {
   const int64_t columns = weights.cols();
   for (int64_t tile = begin; tile < end; tile += kPanelTiles) {
     const int tiles = static_cast<int>(std::min<int64_t>(kPanelTiles, end - tile));
@@ -44,6 +44,53 @@ void MultiplyTiles(const PackedMatrix& weights, int64_t begin, int64_t end,
                  column > 0);
       }
     }
+  }
+}
+
+// The same for kRows rows, straight from quantised weights.
+template <int kRows>
+void MultiplyFewRows(const PackedMatrix& weights, int64_t begin, int64_t end, const FewRows& rows,
+                     absl::Span<const RowGroup> runs, const float* x, float* out, float* panel) {
+  for (int64_t tile = begin; tile < end;) {
+    const WeightTile& first = weights.tiles()[tile];
+    int count = 1;
+    while (count < FewRowsTiles(kRows) && tile + count < end &&
+           weights.tiles()[tile + count].format == first.format) {
+      ++count;
+    }
+    if (first.format == TileFormat::kQ4 || first.format == TileFormat::kQ8) {
+      TilesTimesFewRows<kRows>(first, count, weights.cols(), rows, tile * kTileLanes);
+    } else {
+      MultiplyUnpacked(weights, tile, tile + count, runs, x, out, panel);
+    }
+    tile += count;
+  }
+}
+
+void MultiplyTiles(const PackedMatrix& weights, int64_t begin, int64_t end,
+                   absl::Span<const RowGroup> runs, const float* x, float* out, float* panel) {
+  int count = 0;
+  for (const RowGroup& run : runs) count += run.rows;
+  if (count > kFewRows) return MultiplyUnpacked(weights, begin, end, runs, x, out, panel);
+
+  FewRows rows = {};
+  int next = 0;
+  for (const RowGroup& run : runs) {
+    for (int row = run.first_row; row < run.first_row + run.rows; ++row) {
+      rows.x[next] = x + row * weights.cols();
+      rows.out[next++] = out + row * weights.rows();
+    }
+  }
+  static_assert(kFewRows == 4);
+  switch (count) {
+    case 1:
+      return MultiplyFewRows<1>(weights, begin, end, rows, runs, x, out, panel);
+    case 2:
+      return MultiplyFewRows<2>(weights, begin, end, rows, runs, x, out, panel);
+    case 3:
+      return MultiplyFewRows<3>(weights, begin, end, rows, runs, x, out, panel);
+    case 4:
+      return MultiplyFewRows<4>(weights, begin, end, rows, runs, x, out, panel);
   }
 }
 
@@ -81,6 +128,8 @@ namespace {
 HWY_EXPORT(MultiplyTiles);
 HWY_EXPORT(MultiplyLastTile);
 
+// Tiles that are worth handing to another thread; a whole number of those computed together.
+constexpr int64_t kGrainTiles = 3;
 constexpr int64_t kPanelFloats = int64_t{4} * 128 * kTileLanes;
 
 }  // namespace
@@ -102,7 +151,7 @@ void MatMulKernel::Run(absl::Span<const RowGroup> groups, Tensor x, const Packed
   for (Scratch& panel : panels_) panel.Floats(kPanelFloats);
 
   const int64_t whole_tiles = weights.rows() / kTileLanes;
-  ParallelRanges(threads_, whole_tiles, [&](int64_t begin, int64_t end, int thread) {
+  pool_.ForRanges(whole_tiles, kGrainTiles, [&](int64_t begin, int64_t end, int thread) {
     HWY_DYNAMIC_DISPATCH(MultiplyTiles)
     (weights, begin, end, runs_, x.f32(), out.f32(), panels_[thread].Floats(kPanelFloats));
   });

@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/tensor.h"
 
 namespace weir {
@@ -17,12 +18,12 @@ namespace weir {
 // row and weights alone.
 class MatMulKernel {
  public:
-  explicit MatMulKernel(int threads) : threads_(threads), panels_(threads) {}
+  explicit MatMulKernel(ThreadPool& pool) : pool_(pool), panels_(pool.threads()) {}
 
   void Run(absl::Span<const RowGroup> groups, Tensor x, const PackedMatrix& weights, Tensor out);
 
  private:
-  int threads_;
+  ThreadPool& pool_;
   std::vector<Scratch> panels_;  // [threads] dequantised weights
   std::vector<RowGroup> runs_;
 };

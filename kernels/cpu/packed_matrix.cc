@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/dequantize.h"
 #include "kernels/half.h"
 #include "kernels/weight_type.h"
@@ -143,7 +142,7 @@ int64_t TileBytes(TileFormat format, int64_t cols) {
 }
 
 absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<const WeightRow> rows,
-                                                                 int64_t cols, int threads) {
+                                                                 int64_t cols, ThreadPool& pool) {
   std::unique_ptr<PackedMatrix> matrix(new PackedMatrix(rows.size(), cols));
   const int64_t tile_count = (matrix->rows() + kTileLanes - 1) / kTileLanes;
   const auto tile_rows = [&](int64_t tile) { return rows.subspan(tile * kTileLanes, kTileLanes); };
@@ -155,14 +154,13 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<cons
     matrix->tiles_[tile].format = FormatOf(tile_rows(tile), cols);
     offsets[tile] = bytes;
     bytes += TileBytes(matrix->tiles_[tile].format, cols);
-    bytes = (bytes + 63) / 64 * 64;
   }
   absl::StatusOr<AlignedMemory> memory = AlignedMemory::Allocate(
       bytes, absl::StrCat("a weight matrix [", rows.size(), ", ", cols, "]"));
   if (!memory.ok()) return memory.status();
   matrix->memory_ = std::move(*memory);
 
-  ParallelFor(threads, tile_count, [&](int64_t tile, int) {
+  pool.For(tile_count, [&](int64_t tile, int) {
     std::byte* data = matrix->memory_.data() + offsets[tile];
     int lane = 0;
     for (const WeightRow& row : tile_rows(tile)) {

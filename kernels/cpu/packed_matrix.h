@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace weir {
 
@@ -26,7 +27,7 @@ inline constexpr int kTileLanes = 16;
 // the bytes of the file's blocks, kept whole.
 enum class TileFormat : uint8_t { kF32, kF16, kBF16, kQ8, kQ4 };
 
-// Bytes of a tile of `cols` columns.
+// Bytes of a tile of `cols` columns, a multiple of 32. Tiles lie one after another.
 int64_t TileBytes(TileFormat format, int64_t cols);
 
 struct WeightTile {
@@ -40,7 +41,7 @@ class PackedMatrix final : public Matrix {
  public:
   // `rows` and `cols` as in Backend::LoadMatrix.
   static absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(absl::Span<const WeightRow> rows,
-                                                            int64_t cols, int threads);
+                                                            int64_t cols, ThreadPool& pool);
 
   int64_t rows() const override { return rows_; }
   int64_t cols() const override { return cols_; }

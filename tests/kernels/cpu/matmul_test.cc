@@ -106,7 +106,7 @@ TEST_P(MatMulTest, EveryTypeAndShape) {
     for (const WeightType type : types) in_blocks = in_blocks || BlockWeights(type) > 1;
     const int64_t cols = in_blocks ? 32 * RandomInt(random, 1, 10) : RandomInt(random, 1, 300);
     const int64_t outputs = RandomInt(random, 1, 150);
-    const int rows = trial % 3 == 0 ? RandomInt(random, 1, 300) : RandomInt(random, 1, 20);
+    const int rows = trial % 3 == 0 ? RandomInt(random, 1, 300) : RandomInt(random, 1, 8);
     const FileMatrix file = RandomMatrix(random, outputs, cols, types);
     const std::unique_ptr<Matrix> matrix = backend->LoadMatrix(file.rows, cols).value();
     ASSERT_EQ(matrix->rows(), outputs);
@@ -149,34 +149,34 @@ TEST(PackedMatrixTest, Q4ScalesOfEverySize) {
   }
 }
 
-TEST(MatMulGroupTest, ARowDependsOnItsGroupAlone) {
+TEST_P(MatMulTest, ARowDependsOnItselfAlone) {
   std::mt19937 random(2);
-  const std::vector<WeightType> types = {WeightType::kQ4_1};
-  const FileMatrix file = RandomMatrix(random, 200, 320, types);
-  const std::vector<float> x = RandomFloats(random, 300 * 320);
-  std::vector<float> expected;
-  for (int threads = 1; threads <= 3; ++threads) {
-    const std::unique_ptr<Backend> backend = MakeCpuBackend(threads);
-    const std::unique_ptr<Matrix> matrix = backend->LoadMatrix(file.rows, 320).value();
-    const Tensor in = MakeTensor(*backend, 300, 320, x);
-    const Tensor out = PoisonedTensor(*backend, 300, 200);
-    backend->MatMul({{0, 256}, {256, 1}, {257, 43}}, in, *matrix, out);
-    if (expected.empty()) expected = ToVector(*backend, out);
-    EXPECT_EQ(ToVector(*backend, out), expected);
+  for (const WeightType type : kTypes) {
+    constexpr int kCols = 32 * 7;
+    constexpr int kOutputs = 150;
+    const FileMatrix file = RandomMatrix(random, kOutputs, kCols, {type});
+    const std::vector<float> x = RandomFloats(random, 300 * kCols);
+    std::vector<float> expected;
+    for (int threads = 1; threads <= 3; ++threads) {
+      const std::unique_ptr<Backend> backend = MakeCpuBackend(threads);
+      const std::unique_ptr<Matrix> matrix = backend->LoadMatrix(file.rows, kCols).value();
+      const Tensor in = MakeTensor(*backend, 300, kCols, x);
+      const Tensor out = PoisonedTensor(*backend, 300, kOutputs);
+      backend->MatMul({{0, 256}, {256, 1}, {257, 43}}, in, *matrix, out);
+      if (expected.empty()) expected = ToVector(*backend, out);
+      EXPECT_EQ(ToVector(*backend, out), expected);
 
-    // The same groups in three calls and at other places of the batch.
-    const Tensor alone = PoisonedTensor(*backend, 300, 200);
-    backend->MatMul({{257, 43}}, in, *matrix, alone);
-    backend->MatMul({{256, 1}}, in, *matrix, alone);
-    backend->MatMul({{0, 256}}, in, *matrix, alone);
-    EXPECT_EQ(ToVector(*backend, alone), expected);
-
-    std::vector<float> moved(x.begin() + 256 * 320, x.begin() + 257 * 320);
-    moved.insert(moved.end(), x.begin(), x.begin() + 10 * 320);
-    const Tensor other = PoisonedTensor(*backend, 11, 200);
-    backend->MatMul({{0, 1}, {1, 10}}, MakeTensor(*backend, 11, 320, moved), *matrix, other);
-    const std::vector<float> result = ToVector(*backend, other);
-    EXPECT_TRUE(std::equal(result.begin(), result.begin() + 200, expected.begin() + 256 * 200));
+      // The same rows with other neighbours: one to nine at a time, with gaps.
+      const Tensor apart = PoisonedTensor(*backend, 300, kOutputs);
+      for (int row = 0, count = 1; row < 300; row += count, count = count % 9 + 1) {
+        const int first = std::min(count, 300 - row) / 2;
+        const int second = std::min(count, 300 - row) - first;
+        std::vector<RowGroup> groups = {{row + first, second}};
+        if (first > 0) groups.push_back({row, first});
+        backend->MatMul(groups, in, *matrix, apart);
+      }
+      EXPECT_EQ(ToVector(*backend, apart), expected);
+    }
   }
 }
 
