@@ -1,0 +1,132 @@
+#include "worker/service/model_host.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "worker/comm/gloo_communicator.h"
+#include "worker/comm/single_communicator.h"
+#include "worker/model/llama_config.h"
+#include "worker/service/cascade_settings.h"
+
+namespace weir {
+namespace {
+
+// How often the gauges follow the engine.
+constexpr absl::Duration kMetricsInterval = absl::Seconds(1);
+// How long calls may take to end by themselves when the group is over.
+constexpr absl::Duration kEndGrace = absl::Seconds(1);
+
+int64_t Parameters(const GgufFile& file) {
+  int64_t parameters = 0;
+  for (const GgufTensor& tensor : file.tensors()) {
+    parameters += std::accumulate(tensor.dims.begin(), tensor.dims.end(), int64_t{1},
+                                  std::multiplies<int64_t>());
+  }
+  return parameters;
+}
+
+// The name in the file or, without one, the file's own.
+std::string ModelName(const GgufFile& file) {
+  const absl::StatusOr<absl::string_view> name = file.GetStringOr("general.name", "");
+  if (name.ok() && !name->empty()) return std::string(*name);
+  return file.path().substr(file.path().find_last_of('/') + 1);
+}
+
+}  // namespace
+
+absl::Status ModelHost::Load(int rank) {
+  rank_.reset();  // There may not be room for two.
+  RankOptions options = options_.rank;
+  options.rank = rank;
+  options.engine.observer = metrics_;
+  absl::StatusOr<std::unique_ptr<Rank>> loaded = Rank::Load(options);
+  if (!loaded.ok()) return loaded.status();
+  rank_ = *std::move(loaded);
+  chat_template_ = ChatTemplate::FromGguf(rank_->file(), rank_->tokenizer());
+  return absl::OkStatus();
+}
+
+std::optional<int> ModelHost::held_rank() const {
+  if (rank_ == nullptr) return std::nullopt;
+  return rank_->options().rank;
+}
+
+absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& rendezvous) {
+  if (held_rank() != place.rank) {
+    if (const absl::Status loaded = Load(place.rank); !loaded.ok()) return loaded;
+  }
+  absl::StatusOr<std::unique_ptr<Communicator>> communicator = Connect(place, rendezvous);
+  if (!communicator.ok()) return communicator.status();
+  communicator_ = *std::move(communicator);
+  absl::StatusOr<std::unique_ptr<Engine>> engine = rank_->StartEngine(communicator_.get());
+  if (!engine.ok()) {
+    communicator_.reset();
+    return engine.status();
+  }
+  engine_ = *std::move(engine);
+  if (place.rank == 0) {
+    leader_.reset(new LeaderState{.engine = *engine_,
+                                  .tokenizer = rank_->tokenizer(),
+                                  .chat_template = chat_template_,
+                                  .cascade = options_.rank.engine.cascade,
+                                  .model = Describe()});
+    service_->Lead(leader_.get());
+  } else {
+    service_->Withdraw(
+        absl::UnavailableError(absl::StrCat("this worker is rank ", place.rank, " of ", place.size,
+                                            " of its group; rank 0 takes the calls")),
+        absl::ZeroDuration());
+  }
+  return engine_.get();
+}
+
+void ModelHost::OnRunning() {
+  const absl::Time now = absl::Now();
+  if (now >= metrics_time_ && now - metrics_time_ < kMetricsInterval) return;
+  metrics_time_ = now;
+  metrics_->Update(engine_->stats());
+}
+
+void ModelHost::Stop(const absl::Status& reason) {
+  engine_->Abort(std::string(reason.message()));
+  service_->Withdraw(reason, kEndGrace);
+  leader_.reset();
+  engine_.reset();
+  communicator_.reset();
+  metrics_->OnEngineEnd();
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlace& place,
+                                                                 Rendezvous& rendezvous) const {
+  if (place.size == 1) return MakeSingleCommunicator();
+  return ConnectGlooCommunicator({.rank = place.rank, .size = place.size, .address = options_.host},
+                                 rendezvous);
+}
+
+v1::Model ModelHost::Describe() const {
+  const LlamaConfig& config = rank_->model_config();
+  v1::Model model;
+  model.set_name(ModelName(rank_->file()));
+  model.set_architecture("llama");
+  model.set_parameters(Parameters(rank_->file()));
+  model.set_layers(config.layers);
+  model.set_heads(config.query_heads);
+  model.set_kv_heads(config.kv_heads);
+  model.set_head_dim(config.head_dim);
+  model.set_vocabulary(config.vocabulary);
+  model.set_positions(config.positions);
+  *model.mutable_cascade() = CascadeToProto(options_.rank.engine.cascade);
+  const int ranks = rank_->options().tensor_parallel;
+  model.set_session_bytes(rank_->session_bytes() * ranks);
+  model.set_session_slots(rank_->options().engine.max_sessions);
+  model.set_tensor_parallel(ranks);
+  model.set_device(rank_->device_description());
+  return model;
+}
+
+}  // namespace weir
