@@ -18,7 +18,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "coordinator/group_table.h"
-#include "coordinator/rendezvous.h"
+#include "coordinator/rendezvous_board.h"
 #include "monitoring/metrics.h"
 
 namespace weir {
@@ -69,7 +69,7 @@ class GroupKeeper {
   // What is still missing, as GroupTable::Describe.
   std::string Describe() const;
 
-  Rendezvous* rendezvous() { return &rendezvous_; }
+  RendezvousBoard* rendezvous() { return &rendezvous_; }
 
  private:
   // Brings rendezvous, metrics and the groups to connect up to date with the table. Returns the
@@ -81,7 +81,7 @@ class GroupKeeper {
   void Log(const std::string& sentence) const;
 
   const GroupKeeperOptions options_;
-  Rendezvous rendezvous_;
+  RendezvousBoard rendezvous_;
   prometheus::Gauge& workers_joined_;
   prometheus::Gauge& groups_ready_;
   prometheus::Counter& groups_lost_;

@@ -1,4 +1,4 @@
-#include "coordinator/rendezvous.h"
+#include "coordinator/rendezvous_board.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ class RendezvousTest : public testing::Test {
     return rendezvous_.Get(generation, key, absl::InfinitePast(), Never).status();
   }
 
-  Rendezvous rendezvous_;
+  RendezvousBoard rendezvous_;
 };
 
 TEST_F(RendezvousTest, AValueReachesTheOneWhoWaits) {
@@ -81,8 +81,8 @@ TEST_F(RendezvousTest, AValueIsPutOnceButMayBeSentAgain) {
 }
 
 TEST_F(RendezvousTest, SizesAreBounded) {
-  const std::string longest_key(Rendezvous::kMaxKeyBytes, 'k');
-  const std::string largest(Rendezvous::kMaxValueBytes, 'v');
+  const std::string longest_key(RendezvousBoard::kMaxKeyBytes, 'k');
+  const std::string largest(RendezvousBoard::kMaxValueBytes, 'v');
   EXPECT_TRUE(rendezvous_.Put(1, longest_key, largest).ok());
   EXPECT_EQ(rendezvous_.Put(1, longest_key + "k", "").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(rendezvous_.Put(1, "", "").code(), absl::StatusCode::kInvalidArgument);
@@ -92,7 +92,7 @@ TEST_F(RendezvousTest, SizesAreBounded) {
   size_t puts = 0;
   while ((status = rendezvous_.Put(1, absl::StrCat(puts), largest)).ok()) ++puts;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(puts, Rendezvous::kMaxGenerationBytes / Rendezvous::kMaxValueBytes - 2);
+  EXPECT_EQ(puts, RendezvousBoard::kMaxGenerationBytes / RendezvousBoard::kMaxValueBytes - 2);
   // What is full is one generation, and it can still be read.
   rendezvous_.Open(2);
   EXPECT_TRUE(rendezvous_.Put(2, "key", largest).ok());

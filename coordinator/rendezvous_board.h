@@ -1,5 +1,5 @@
-#ifndef WEIR_COORDINATOR_RENDEZVOUS_H_
-#define WEIR_COORDINATOR_RENDEZVOUS_H_
+#ifndef WEIR_COORDINATOR_RENDEZVOUS_BOARD_H_
+#define WEIR_COORDINATOR_RENDEZVOUS_BOARD_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace weir {
 // Where the ranks of a group find one another: named values that one rank puts and others wait for,
 // separate for every generation. A generation that is over, or has not begun, takes and gives
 // nothing: FAILED_PRECONDITION. Thread-safe.
-class Rendezvous {
+class RendezvousBoard {
  public:
   static constexpr size_t kMaxKeyBytes = 256;
   static constexpr size_t kMaxValueBytes = 64 << 10;
@@ -51,4 +51,4 @@ class Rendezvous {
 
 }  // namespace weir
 
-#endif  // WEIR_COORDINATOR_RENDEZVOUS_H_
+#endif  // WEIR_COORDINATOR_RENDEZVOUS_BOARD_H_

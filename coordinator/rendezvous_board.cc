@@ -1,4 +1,4 @@
-#include "coordinator/rendezvous.h"
+#include "coordinator/rendezvous_board.h"
 
 #include <algorithm>
 
@@ -19,27 +19,28 @@ absl::Status StaleGeneration(int64_t generation) {
 
 absl::Status CheckKey(const std::string& key) {
   if (key.empty()) return absl::InvalidArgumentError("key is empty");
-  if (key.size() > Rendezvous::kMaxKeyBytes) {
+  if (key.size() > RendezvousBoard::kMaxKeyBytes) {
     return absl::InvalidArgumentError(absl::StrCat("key has ", key.size(), " bytes; at most ",
-                                                   Rendezvous::kMaxKeyBytes, " are allowed"));
+                                                   RendezvousBoard::kMaxKeyBytes, " are allowed"));
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-void Rendezvous::Open(int64_t generation) {
+void RendezvousBoard::Open(int64_t generation) {
   absl::MutexLock lock(&mutex_);
   generations_.try_emplace(generation);
 }
 
-void Rendezvous::Close(int64_t generation) {
+void RendezvousBoard::Close(int64_t generation) {
   absl::MutexLock lock(&mutex_);
   generations_.erase(generation);
   changed_.SignalAll();
 }
 
-absl::Status Rendezvous::Put(int64_t generation, const std::string& key, const std::string& value) {
+absl::Status RendezvousBoard::Put(int64_t generation, const std::string& key,
+                                  const std::string& value) {
   if (absl::Status status = CheckKey(key); !status.ok()) return status;
   if (value.size() > kMaxValueBytes) {
     return absl::InvalidArgumentError(absl::StrCat("value has ", value.size(), " bytes; at most ",
@@ -65,9 +66,9 @@ absl::Status Rendezvous::Put(int64_t generation, const std::string& key, const s
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Rendezvous::Get(int64_t generation, const std::string& key,
-                                            absl::Time deadline,
-                                            const std::function<bool()>& cancelled) {
+absl::StatusOr<std::string> RendezvousBoard::Get(int64_t generation, const std::string& key,
+                                                 absl::Time deadline,
+                                                 const std::function<bool()>& cancelled) {
   if (absl::Status status = CheckKey(key); !status.ok()) return status;
   absl::MutexLock lock(&mutex_);
   while (true) {
