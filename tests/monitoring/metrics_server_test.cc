@@ -4,9 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -17,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "monitoring/buckets.h"
 #include "monitoring/metrics.h"
+#include "tests/monitoring/promtool.h"
 
 namespace weir {
 namespace {
@@ -58,15 +57,6 @@ double Value(const std::string& text, const std::string& name) {
   const size_t start = line + name.size() + 1;
   EXPECT_TRUE(absl::SimpleAtod(text.substr(start, text.find('\n', start) - start), &value));
   return value;
-}
-
-// Exit status of `promtool check metrics` fed with `text`; what it says goes to the test's log.
-int CheckWithPromtool(const std::string& text) {
-  FILE* promtool = popen("promtool check metrics", "w");
-  EXPECT_NE(promtool, nullptr);
-  EXPECT_EQ(fwrite(text.data(), 1, text.size(), promtool), text.size());
-  const int status = pclose(promtool);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 // One server for all tests: its library takes two seconds to stop.
