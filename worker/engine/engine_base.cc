@@ -55,9 +55,12 @@ void EngineBase::StartThread() {
 
 void EngineBase::RunThread() {
   absl::Status why = Loop();
-  if (!stopped_) communicator_->Abort();
-  // The reason given to Abort says more than what it made of the call in progress.
-  if (absl::Status reason = aborted(); !reason.ok()) why = reason;
+  if (!stopped_) {
+    communicator_->Abort();
+    why = absl::UnavailableError(why.message());
+    // The reason given to Abort says more than what it made of the call in progress.
+    if (absl::Status reason = aborted(); !reason.ok()) why = reason;
+  }
   {
     absl::MutexLock lock(&state_mutex_);
     health_ = why;
@@ -69,11 +72,12 @@ void EngineBase::RunThread() {
 
 void EngineBase::JoinThread(absl::Duration patience) {
   if (!thread_.joinable()) return;
+  bool ended = false;
   {
     absl::MutexLock lock(&state_mutex_);
-    state_mutex_.AwaitWithTimeout(absl::Condition(&ended_), patience);
-    if (!ended_) communicator_->Abort();
+    ended = state_mutex_.AwaitWithTimeout(absl::Condition(&ended_), patience);
   }
+  if (!ended) communicator_->Abort();
   thread_.join();
 }
 

@@ -31,7 +31,8 @@ class EngineBase : public Engine {
   EngineBase(const EngineOptions& options, Communicator* communicator, StepExecutor* executor);
 
   // The loop, on the engine's thread. Returns why it ended, which is not OK. Unless it sets
-  // `stopped_`, the communicator is aborted then, so that no other rank waits for this one.
+  // `stopped_`, the communicator is aborted then, so that no other rank waits for this one, and
+  // the reason becomes UNAVAILABLE.
   virtual absl::Status Loop() = 0;
   // The loop has ended with `why`; on the engine's thread, before Wait returns.
   virtual void OnLoopEnd(const absl::Status& why) {}

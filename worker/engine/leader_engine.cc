@@ -334,7 +334,7 @@ void LeaderEngine::ReportRunEnd(const ActiveRun& run, absl::StatusCode code) {
 
 void LeaderEngine::OnLoopEnd(const absl::Status& why) {
   absl::MutexLock lock(&mutex_);
-  end_ = absl::IsCancelled(why) ? why : absl::UnavailableError(why.message());
+  end_ = why;
   for (const auto& [id, session] : sessions_) {
     if (session->run() != nullptr) EndRun(*session, end_);
   }

@@ -14,7 +14,7 @@ namespace {
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const RankOptions& options) {
   if (options.device == "cpu") return CreateCpuBackend({.threads = options.threads});
   return absl::UnimplementedError(
-      absl::StrCat("device is \"", options.device, "\"; this build of Weir has \"cpu\""));
+      absl::StrCat("device is '", options.device, "'; this build of Weir has 'cpu'"));
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ absl::Status ReadRope(const GgufFile& file, ConfigReader& reader, LlamaConfig& c
   } else if (*scaling != "none") {
     return absl::UnimplementedError(absl::StrCat(file.path(), ": llama.rope.scaling.type is ",
                                                  QuoteName(*scaling),
-                                                 "; Weir reads \"none\" and \"linear\""));
+                                                 "; Weir reads 'none' and 'linear'"));
   }
 
   const GgufTensor* divisors = file.Find("rope_freqs.weight");
@@ -98,7 +98,7 @@ absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file) {
   if (*architecture != "llama") {
     return absl::UnimplementedError(absl::StrCat(file.path(), ": general.architecture is ",
                                                  QuoteName(*architecture),
-                                                 "; Weir runs \"llama\""));
+                                                 "; Weir runs 'llama'"));
   }
 
   ConfigReader reader(file);

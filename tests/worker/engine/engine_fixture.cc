@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "gtest/gtest.h"
-#include "tests/testing/llama_gguf.h"
 #include "worker/comm/in_process_group.h"
 #include "worker/comm/single_communicator.h"
 
@@ -46,9 +45,10 @@ void TestGroup::FormAgain() {
   }
 }
 
-std::string WriteModel(const NaiveLlamaModel& model, const std::string& name) {
+std::string WriteModel(const NaiveLlamaModel& model, const std::string& name,
+                       const LlamaGgufOptions& options) {
   const std::string path = testing::TempDir() + "/" + name + ".gguf";
-  MakeLlamaGguf(model).WriteFile(path);
+  MakeLlamaGguf(model, options).WriteFile(path);
   return path;
 }
 

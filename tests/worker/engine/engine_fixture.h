@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "tests/testing/llama_gguf.h"
 #include "tests/testing/naive_llama.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/engine.h"
@@ -39,7 +40,8 @@ class TestGroup {
 };
 
 // Writes the model as a file into the test's own folder and returns its path.
-std::string WriteModel(const NaiveLlamaModel& model, const std::string& name);
+std::string WriteModel(const NaiveLlamaModel& model, const std::string& name,
+                       const LlamaGgufOptions& options = {});
 
 // What a run told, put together.
 struct RunResult {
