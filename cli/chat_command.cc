@@ -26,8 +26,8 @@ struct Options {
   CascadeFlags cascade;
 };
 
-// Lines typed by the user, with editing and a history that outlives the program where standard input
-// is a terminal; plain lines where it is not.
+// Lines typed by the user, with editing and a history that outlives the program where standard
+// input is a terminal; plain lines where it is not.
 class LineReader {
  public:
   LineReader() : terminal_(IsTerminal(STDIN_FILENO)) {
@@ -81,7 +81,7 @@ absl::Status Run(const Options& options) {
   absl::StatusOr<Connection> connection = Connection::Open(options.connection, options.cascade);
   if (!connection.ok()) return connection.status();
   Client& client = connection->client();
-  auto session = SessionLease::Take(client, options.session, options.cascade);
+  auto session = ClientSession::Take(client, options.session, options.cascade);
   if (!session.ok()) return session.status();
   if (IsTerminal(STDIN_FILENO)) {
     std::cerr << "Session " << (*session)->id()

@@ -93,8 +93,7 @@ int CommandLine::ReportUsage(const CLI::ParseError& error) {
     if (!is_flag && !chosen.empty()) continue;  // Perhaps the value of an unknown flag.
     const std::string word = std::vector<std::string>(absl::StrSplit(extra, '='))[0];
     message = absl::StrCat("unknown ", is_flag ? "flag " : "command ", word);
-    const std::string nearest =
-        Nearest(word, is_flag ? FlagNames(command) : CommandNames(command));
+    const std::string nearest = Nearest(word, is_flag ? FlagNames(command) : CommandNames(command));
     if (!nearest.empty()) absl::StrAppend(&message, "; did you mean ", nearest, "?");
     break;
   }

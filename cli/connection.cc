@@ -36,19 +36,19 @@ absl::StatusOr<Connection> Connection::Open(const ConnectionFlags& flags,
   return connection;
 }
 
-SessionLease::SessionLease(Client& client, std::string id, bool own)
+ClientSession::ClientSession(Client& client, std::string id, bool own)
     : client_(client), id_(std::move(id)), own_(own) {}
 
-absl::StatusOr<std::unique_ptr<SessionLease>> SessionLease::Take(Client& client,
-                                                                 const std::string& id,
-                                                                 const CascadeFlags& cascade) {
-  if (!id.empty()) return std::unique_ptr<SessionLease>(new SessionLease(client, id, false));
+absl::StatusOr<std::unique_ptr<ClientSession>> ClientSession::Take(Client& client,
+                                                                   const std::string& id,
+                                                                   const CascadeFlags& cascade) {
+  if (!id.empty()) return std::unique_ptr<ClientSession>(new ClientSession(client, id, false));
   absl::StatusOr<v1::Session> session = client.CreateSession(cascade.ToProto());
   if (!session.ok()) return session.status();
-  return std::unique_ptr<SessionLease>(new SessionLease(client, session->id(), true));
+  return std::unique_ptr<ClientSession>(new ClientSession(client, session->id(), true));
 }
 
-SessionLease::~SessionLease() {
+ClientSession::~ClientSession() {
   // A server that is gone has no session to delete.
   if (own_) client_.DeleteSession(id_).IgnoreError();
 }

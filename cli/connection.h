@@ -30,17 +30,17 @@ class Connection {
 };
 
 // A session that a command uses: one that exists, or one of its own that it deletes at the end.
-class SessionLease {
+class ClientSession {
  public:
   // Empty `id`: creates a session with `cascade` and deletes it when the lease ends.
-  static absl::StatusOr<std::unique_ptr<SessionLease>> Take(Client& client, const std::string& id,
-                                                            const CascadeFlags& cascade);
-  ~SessionLease();
+  static absl::StatusOr<std::unique_ptr<ClientSession>> Take(Client& client, const std::string& id,
+                                                             const CascadeFlags& cascade);
+  ~ClientSession();
 
   const std::string& id() const { return id_; }
 
  private:
-  SessionLease(Client& client, std::string id, bool own);
+  ClientSession(Client& client, std::string id, bool own);
 
   Client& client_;
   const std::string id_;

@@ -68,10 +68,9 @@ absl::Status Stream(Client& client, const v1::GenerateRequest& request, bool jso
       last = response.text();
       std::cout << last << std::flush;
     } else if (response.tokens().empty() && last.empty() && response.input_tokens_read() > 0) {
-      progress.Show(absl::StrFormat("reading: %s of %s tokens, %.0f tokens/s",
-                                    WithCommas(response.input_tokens_read()),
-                                    WithCommas(response.input_tokens()),
-                                    response.input_tokens_read() / progress.seconds()));
+      progress.Show(absl::StrFormat(
+          "reading: %s of %s tokens, %.0f tokens/s", WithCommas(response.input_tokens_read()),
+          WithCommas(response.input_tokens()), response.input_tokens_read() / progress.seconds()));
     }
   });
   if (!json && !last.empty() && last.back() != '\n') std::cout << std::endl;
@@ -92,7 +91,7 @@ absl::Status Run(const Options& options) {
     *request->mutable_cascade() = options.cascade.ToProto();
     return Stream(client, *request, options.json);
   }
-  auto session = SessionLease::Take(client, options.session, options.cascade);
+  auto session = ClientSession::Take(client, options.session, options.cascade);
   if (!session.ok()) return session.status();
   request->set_session_id((*session)->id());
   if (reads_file) {

@@ -12,7 +12,8 @@
 
 namespace weir {
 
-// A text from a file or, for "-", from standard input, piece by piece: it may be longer than memory.
+// A text from a file or, for "-", from standard input, piece by piece: it may be longer than
+// memory.
 class TextInput {
  public:
   static absl::StatusOr<std::unique_ptr<TextInput>> Open(const std::string& path);

@@ -63,21 +63,20 @@ absl::Status Run(const Options& options) {
   absl::StatusOr<v1::Session> session = client.GetSession(options.session);
   if (!session.ok()) return session.status();
   std::vector<v1::InspectSessionResponse> layers;
-  absl::Status status = client.InspectSession(
-      options.session, options.layers, [&](const v1::InspectSessionResponse& layer) {
-        if (options.json) {
-          std::cout << ToJson(layer).dump() << "\n";
-        } else {
-          layers.push_back(layer);
-        }
-      });
+  absl::Status status = client.InspectSession(options.session, options.layers,
+                                              [&](const v1::InspectSessionResponse& layer) {
+                                                if (options.json) {
+                                                  std::cout << ToJson(layer).dump() << "\n";
+                                                } else {
+                                                  layers.push_back(layer);
+                                                }
+                                              });
   if (!status.ok() || options.json) return status;
   std::cout << absl::StrFormat("%s tokens seen, %s remembered by every head, %s in all\n",
                                WithCommas(session->tokens_seen()),
                                WithCommas(session->tokens_cached()), Bytes(session->cache_bytes()))
             << MemoryText(layers, session->tokens_seen(), TerminalWidth());
-  return options.svg.empty() ? absl::OkStatus()
-                             : Write(options.svg, MemorySvg(layers, *session));
+  return options.svg.empty() ? absl::OkStatus() : Write(options.svg, MemorySvg(layers, *session));
 }
 
 }  // namespace

@@ -38,10 +38,9 @@ Json ToJson(const v1::TokenLogprob& token) {
 Json ToJson(const v1::GenerateResponse& response) {
   Json json = {{"text", response.text()}};
   for (const v1::GeneratedToken& token : response.tokens()) {
-    Json entry = token.token().has_logprob()
-                     ? ToJson(token.token())
-                     : Json{{"token", token.token().token()},
-                            {"text", Utf8(token.token().token_bytes())}};
+    Json entry = token.token().has_logprob() ? ToJson(token.token())
+                                             : Json{{"token", token.token().token()},
+                                                    {"text", Utf8(token.token().token_bytes())}};
     for (const v1::TokenLogprob& top : token.top()) entry["top"].push_back(ToJson(top));
     json["tokens"].push_back(std::move(entry));
   }
@@ -64,7 +63,7 @@ Json ToJson(const v1::CascadeSettings& cascade) {
 }
 
 Json ToJson(const v1::Session& session) {
-  return {{"session", session.id()},
+  return {{"id", session.id()},
           {"model", session.model()},
           {"cascade", ToJson(session.cascade())},
           {"tokens_seen", session.tokens_seen()},

@@ -27,7 +27,8 @@ std::string Shades(const std::vector<int64_t>& kept, double tokens_per_column) {
     // Any token shows; a full column is full; between them five shades, by the square root, because
     // older parts keep far fewer tokens than newer ones.
     const double part = std::min(1.0, count / tokens_per_column);
-    const int shade = count == 0 ? 0 : std::clamp(static_cast<int>(1 + std::sqrt(part) * 4.5), 1, 5);
+    const int shade =
+        count == 0 ? 0 : std::clamp(static_cast<int>(1 + std::sqrt(part) * 4.5), 1, 5);
     line += kShade[shade];
   }
   return line;
@@ -45,7 +46,8 @@ const char* Colour(int sub_cache) {
 std::string MemoryText(const std::vector<v1::InspectSessionResponse>& layers, int64_t tokens_seen,
                        int width) {
   if (tokens_seen == 0) return "The session has read nothing yet.\n";
-  const int columns = std::max<int>(10, static_cast<int>(std::min<int64_t>(width - 12, tokens_seen)));
+  const int columns =
+      std::max<int>(10, static_cast<int>(std::min<int64_t>(width - 12, tokens_seen)));
   const double tokens_per_column = static_cast<double>(tokens_seen) / columns;
   const bool one_layer = layers.size() == 1;
   std::string text;
@@ -83,7 +85,8 @@ std::string MemorySvg(const std::vector<v1::InspectSessionResponse>& layers,
   std::string svg = absl::StrFormat(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
       "font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n"
-      "<text x=\"%d\" y=\"20\" font-size=\"14\">What session %s remembers: %d of %d tokens in every "
+      "<text x=\"%d\" y=\"20\" font-size=\"14\">What session %s remembers: %d of %d tokens in "
+      "every "
       "head</text>\n",
       kWidth, height, kLeft, session.id(), session.tokens_cached(), session.tokens_seen());
   int legend = kLeft;
@@ -97,7 +100,8 @@ std::string MemorySvg(const std::vector<v1::InspectSessionResponse>& layers,
   }
   int y = kTop;
   for (const auto& layer : layers) {
-    absl::StrAppendFormat(&svg, "<text x=\"8\" y=\"%d\">layer %d</text>\n", y + kRow, layer.layer());
+    absl::StrAppendFormat(&svg, "<text x=\"8\" y=\"%d\">layer %d</text>\n", y + kRow,
+                          layer.layer());
     for (const v1::HeadMemory& head : layer.heads()) {
       // One path for each sub-cache: a tick for every token.
       std::map<int, std::string> paths;

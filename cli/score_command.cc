@@ -42,20 +42,19 @@ absl::Status Run(const Options& options) {
   int64_t tokens = 0;
   int64_t scored = 0;
   double sum = 0;
-  absl::Status status =
-      connection->client().Score(request, [&](const v1::ScoreResponse& response) {
-        for (const v1::TokenLogprob& token : response.tokens()) {
-          ++tokens;
-          if (token.has_logprob()) {
-            ++scored;
-            sum += token.logprob();
-          }
-          if (options.json) std::cout << ToJson(token).dump() << "\n";
-        }
-        progress.Show(absl::StrFormat("scoring: %s of %s tokens, %.0f tokens/s", WithCommas(tokens),
-                                      WithCommas(response.tokens_total()),
-                                      tokens / progress.seconds()));
-      });
+  absl::Status status = connection->client().Score(request, [&](const v1::ScoreResponse& response) {
+    for (const v1::TokenLogprob& token : response.tokens()) {
+      ++tokens;
+      if (token.has_logprob()) {
+        ++scored;
+        sum += token.logprob();
+      }
+      if (options.json) std::cout << ToJson(token).dump() << "\n";
+    }
+    progress.Show(absl::StrFormat("scoring: %s of %s tokens, %.0f tokens/s", WithCommas(tokens),
+                                  WithCommas(response.tokens_total()),
+                                  tokens / progress.seconds()));
+  });
   progress.Clear();
   if (!status.ok()) return status;
   if (!options.json) {

@@ -72,9 +72,9 @@ absl::Status Append(const AppendOptions& options) {
 
 void AddSessionCommand(CommandLine& line) {
   auto options = std::make_shared<Options>();
-  CLI::App* app = line.Add("session", "Creates or deletes a session.",
-                           "weir session create --slots 512 --sub-caches 2",
-                           [] { return absl::OkStatus(); });
+  CLI::App* app =
+      line.Add("session", "Creates or deletes a session.",
+               "weir session create --slots 512 --sub-caches 2", [] { return absl::OkStatus(); });
   app->require_subcommand(1);
   CLI::App* create = line.AddTo(app, "create", "Creates a session and prints its id.",
                                 [options] { return Create(*options); });

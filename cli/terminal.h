@@ -8,8 +8,8 @@
 
 namespace weir {
 
-// Set by Ctrl-C (and, for servers, by SIGTERM) once CatchInterrupts was called. The user of the flag
-// clears it when it goes on. A second Ctrl-C while the flag is set ends the process.
+// Set by Ctrl-C (and, for servers, by SIGTERM) once CatchInterrupts was called. The user of the
+// flag clears it when it goes on. A second Ctrl-C while the flag is set ends the process.
 std::atomic<bool>& Interrupted();
 void CatchInterrupts();
 

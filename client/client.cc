@@ -55,8 +55,7 @@ Client::Client(std::shared_ptr<grpc::Channel> channel, std::string address, Canc
 std::unique_ptr<Client> Client::Connect(const std::string& address, Cancel* cancel) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
-  auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   return std::unique_ptr<Client>(new Client(std::move(channel), address, cancel));
 }
 
@@ -163,9 +162,8 @@ absl::StatusOr<v1::AppendResponse> Client::Append(const std::string& id,
   return response;
 }
 
-absl::Status Client::Generate(
-    const v1::GenerateRequest& request,
-    const std::function<void(const v1::GenerateResponse&)>& on_response) {
+absl::Status Client::Generate(const v1::GenerateRequest& request,
+                              const std::function<void(const v1::GenerateResponse&)>& on_response) {
   Call call(cancel_);
   auto reader = generation_->Generate(call.context(), request);
   v1::GenerateResponse response;

@@ -32,8 +32,8 @@ class Client {
   // Set to true by anyone at any time: calls in progress end with CANCELLED within 20 ms.
   using Cancel = std::atomic<bool>;
 
-  // Does not wait for the server; the first call reports what is wrong with it. `cancel` may be null
-  // and must outlive the client.
+  // Does not wait for the server; the first call reports what is wrong with it. `cancel` may be
+  // null and must outlive the client.
   static std::unique_ptr<Client> Connect(const std::string& address, Cancel* cancel = nullptr);
 
   absl::StatusOr<v1::Session> CreateSession(const v1::CascadeSettings& cascade);
@@ -41,8 +41,9 @@ class Client {
   absl::StatusOr<std::vector<v1::Session>> ListSessions();
   absl::Status DeleteSession(const std::string& id);
   // Calls `on_layer` for every layer asked for; all of them when `layers` is empty.
-  absl::Status InspectSession(const std::string& id, const std::vector<int>& layers,
-                              const std::function<void(const v1::InspectSessionResponse&)>& on_layer);
+  absl::Status InspectSession(
+      const std::string& id, const std::vector<int>& layers,
+      const std::function<void(const v1::InspectSessionResponse&)>& on_layer);
 
   // Gives the next piece of a text, empty at its end.
   using NextPiece = std::function<absl::StatusOr<std::string>()>;

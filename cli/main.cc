@@ -1,0 +1,20 @@
+#include "cli/command_line.h"
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+  weir::CommandLine line;
+  weir::AddServeCommand(line);
+  weir::AddCoordinatorCommand(line);
+  weir::AddWorkerCommand(line);
+  weir::AddGenerateCommand(line);
+  weir::AddChatCommand(line);
+  weir::AddAppendCommand(line);
+  weir::AddScoreCommand(line);
+  weir::AddInspectCommand(line);
+  weir::AddSessionCommand(line);
+  weir::AddTokenizeCommand(line);
+  weir::AddHealthCommand(line);
+  weir::AddBenchCommand(line);
+  weir::AddVersionCommand(line);
+  return line.Run(argc, argv);
+}

@@ -1,0 +1,47 @@
+#include "cli/worker_flags.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace weir {
+
+void WorkerFlags::AddTo(CLI::App& app) {
+  app.add_option("--model", model, "a model file (GGUF)")->type_name("PATH")->required();
+  app.add_option("--tensor-parallel", tensor_parallel, "workers that share the model's heads")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--threads", threads, "threads of one worker (its share of the processors)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--max-sessions", max_sessions, "sessions at once; their memory is taken at start")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  cascade.AddTo(app);
+}
+
+int WorkerFlags::ThreadsOrShare() const {
+  return threads > 0 ? threads : std::max(1, DefaultThreads() / tensor_parallel);
+}
+
+std::vector<std::string> WorkerFlags::ToArguments() const {
+  const CascadeConfig config = cascade.ToConfig();
+  return {
+      "worker",
+      absl::StrCat("--model=", model),
+      absl::StrCat("--tensor-parallel=", tensor_parallel),
+      absl::StrCat("--threads=", ThreadsOrShare()),
+      absl::StrCat("--max-sessions=", max_sessions),
+      "--port=0",
+      "--metrics-port=0",
+      absl::StrCat("--sinks=", config.sinks),
+      absl::StrCat("--slots=", config.slots),
+      absl::StrCat("--sub-caches=", config.sub_caches),
+      absl::StrCat("--stride=", config.stride),
+      absl::StrFormat("--beta=%.17g", config.beta),
+      absl::StrCat("--head-reduction=",
+                   config.head_reduction == HeadReduction::kMax ? "max" : "mean"),
+  };
+}
+
+}  // namespace weir

@@ -1,0 +1,29 @@
+#ifndef WEIR_CLI_WORKER_FLAGS_H_
+#define WEIR_CLI_WORKER_FLAGS_H_
+
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "cli/flags.h"
+
+namespace weir {
+
+// What a worker is told about its model and its memory, by `weir worker` and `weir serve`.
+struct WorkerFlags {
+  std::string model;
+  int tensor_parallel = 1;
+  int threads = 0;
+  int max_sessions = 8;
+  CascadeFlags cascade;
+
+  void AddTo(CLI::App& app);
+  // `worker` and these flags, for a worker process on this host.
+  std::vector<std::string> ToArguments() const;
+  // --threads, or this worker's share of the processors if all workers are on this host.
+  int ThreadsOrShare() const;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_CLI_WORKER_FLAGS_H_
