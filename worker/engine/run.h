@@ -38,6 +38,7 @@ struct RunOptions {
   RunKind kind = RunKind::kAppend;
   GenerateOptions generate;
   // Asked every step on the engine's thread; true ends the run with CANCELLED. Cheap, thread-safe.
+  // May be asked for a moment after the Run was destroyed.
   std::function<bool()> cancelled;
 };
 

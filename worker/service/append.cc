@@ -77,7 +77,7 @@ absl::Status ReceiveAll(HostedSession& session, AppendStream& stream, v1::Append
     if (!received.ok()) return received;
     if (!fed.ok()) return fed;
   } while (stream.Read(&request));
-  return stream.IsCancelled() ? Broken() : absl::OkStatus();
+  return stream.cancelled()() ? Broken() : absl::OkStatus();
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ absl::Status ReceiveAll(HostedSession& session, AppendStream& stream, v1::Append
 absl::Status Append(LeaderState& leader, AppendStream& stream, v1::AppendResponse* response) {
   v1::AppendRequest request;
   if (!stream.Read(&request)) {
-    if (stream.IsCancelled()) return Broken();
+    if (stream.cancelled()()) return Broken();
     return absl::InvalidArgumentError(
         "the stream has no message; the first one must name the session");
   }
@@ -93,7 +93,7 @@ absl::Status Append(LeaderState& leader, AppendStream& stream, v1::AppendRespons
   if (!lease.ok()) return lease.status();
   lease->OnRemoved([&stream] { stream.Cancel(); });
   HostedSession& session = **lease;
-  const auto cancelled = [&stream] { return stream.IsCancelled(); };
+  const std::function<bool()> cancelled = stream.cancelled();
 
   int64_t tokens_read = 0;
   if (session.text.state() == AppendedText::State::kEnding) {

@@ -17,10 +17,11 @@ class AppendStream {
  public:
   virtual ~AppendStream() = default;
 
-  // Blocks. False at the end: the client closed the stream, or it broke (see IsCancelled).
+  // Blocks. False at the end: the client closed the stream, or it broke (see cancelled).
   virtual bool Read(v1::AppendRequest* request) = 0;
-  // Whether the call broke, was cancelled or ran out of time. Any thread.
-  virtual bool IsCancelled() const = 0;
+  // Tells whether the call broke, was cancelled or ran out of time. May be asked on any thread, and
+  // when the stream is gone.
+  virtual std::function<bool()> cancelled() const = 0;
   // Breaks the call. Any thread.
   virtual void Cancel() = 0;
 };

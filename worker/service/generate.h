@@ -11,7 +11,7 @@ namespace weir {
 
 // Reads the request's input, generates, and hands `write` what comes of it, as generation.proto
 // tells it. `write` returns false when nobody reads any more. `cancelled` may be asked on any
-// thread until the call returns.
+// thread, and for a moment after the call has returned.
 absl::Status Generate(LeaderState& leader, const v1::GenerateRequest& request,
                       const std::function<bool()>& cancelled,
                       const std::function<bool(const v1::GenerateResponse&)>& write);

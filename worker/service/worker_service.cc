@@ -1,5 +1,6 @@
 #include "worker/service/worker_service.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -12,10 +13,6 @@
 
 namespace weir {
 namespace {
-
-std::function<bool()> Cancelled(const grpc::ServerContext* context) {
-  return [context] { return context->IsCancelled(); };
-}
 
 // Moves a result into the field of a response.
 template <typename Value>
@@ -34,11 +31,41 @@ std::function<bool(const Public&)> Writing(grpc::ServerWriter<Response>* writer)
   };
 }
 
+// What threads other than its own see of a call: its context, for as long as there is one.
+class SharedContext {
+ public:
+  explicit SharedContext(grpc::ServerContext* context) : state_(std::make_shared<State>()) {
+    absl::MutexLock lock(&state_->mutex);
+    state_->context = context;
+  }
+  ~SharedContext() {
+    absl::MutexLock lock(&state_->mutex);
+    state_->context = nullptr;
+  }
+  SharedContext(const SharedContext&) = delete;
+  SharedContext& operator=(const SharedContext&) = delete;
+
+  // May be asked at any time, also after the end of the call, which counts as cancelled.
+  std::function<bool()> cancelled() const {
+    return [state = state_] {
+      absl::MutexLock lock(&state->mutex);
+      return state->context == nullptr || state->context->IsCancelled();
+    };
+  }
+
+ private:
+  struct State {
+    absl::Mutex mutex;
+    grpc::ServerContext* context ABSL_GUARDED_BY(mutex) = nullptr;
+  };
+  const std::shared_ptr<State> state_;
+};
+
 class GrpcAppendStream : public AppendStream {
  public:
   GrpcAppendStream(grpc::ServerContext* context,
                    grpc::ServerReader<worker::v1::AppendRequest>* reader)
-      : context_(context), reader_(reader) {}
+      : context_(context), shared_context_(context), reader_(reader) {}
 
   bool Read(v1::AppendRequest* request) override {
     worker::v1::AppendRequest message;
@@ -46,11 +73,12 @@ class GrpcAppendStream : public AppendStream {
     *request = std::move(*message.mutable_request());
     return true;
   }
-  bool IsCancelled() const override { return context_->IsCancelled(); }
+  std::function<bool()> cancelled() const override { return shared_context_.cancelled(); }
   void Cancel() override { context_->TryCancel(); }
 
  private:
   grpc::ServerContext* const context_;
+  const SharedContext shared_context_;
   grpc::ServerReader<worker::v1::AppendRequest>* const reader_;
 };
 
@@ -135,7 +163,8 @@ grpc::Status WorkerService::Generate(grpc::ServerContext* context,
                                      const worker::v1::GenerateRequest* request,
                                      grpc::ServerWriter<worker::v1::GenerateResponse>* writer) {
   return Serve(context, [&](LeaderState& leader) {
-    return weir::Generate(leader, request->request(), Cancelled(context),
+    const SharedContext shared_context(context);
+    return weir::Generate(leader, request->request(), shared_context.cancelled(),
                           Writing<worker::v1::GenerateResponse, v1::GenerateResponse>(writer));
   });
 }
@@ -144,7 +173,8 @@ grpc::Status WorkerService::Score(grpc::ServerContext* context,
                                   const worker::v1::ScoreRequest* request,
                                   grpc::ServerWriter<worker::v1::ScoreResponse>* writer) {
   return Serve(context, [&](LeaderState& leader) {
-    return weir::Score(leader, request->request(), Cancelled(context),
+    const SharedContext shared_context(context);
+    return weir::Score(leader, request->request(), shared_context.cancelled(),
                        Writing<worker::v1::ScoreResponse, v1::ScoreResponse>(writer));
   });
 }

@@ -181,7 +181,7 @@ TEST_F(AppendTest, RemovingTheSessionBreaksAStreamThatWaitsForItsClient) {
   ScriptedAppendStream stream("s");
   lease->OnRemoved([&stream] { stream.Cancel(); });
   ASSERT_EQ(CloseSession(*leader_, "s"), absl::OkStatus());
-  EXPECT_TRUE(stream.IsCancelled());
+  EXPECT_TRUE(stream.cancelled()());
 }
 
 TEST_F(AppendTest, EndingAnOpenTextReadsItsLastTokens) {

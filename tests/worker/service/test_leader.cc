@@ -1,5 +1,7 @@
 #include "tests/worker/service/test_leader.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <iostream>
 #include <utility>
@@ -89,12 +91,12 @@ ScriptedAppendStream& ScriptedAppendStream::Add(int64_t offset, const std::strin
 }
 
 bool ScriptedAppendStream::Read(v1::AppendRequest* request) {
-  if (cancelled_) return false;
+  if (*cancelled_) return false;
   if (next_ < messages_.size()) {
     *request = messages_[next_++];
     return true;
   }
-  if (end_ == End::kBroken) cancelled_ = true;
+  if (end_ == End::kBroken) *cancelled_ = true;
   return false;
 }
 

@@ -1,6 +1,8 @@
 #ifndef WEIR_TESTS_WORKER_SERVICE_TEST_LEADER_H_
 #define WEIR_TESTS_WORKER_SERVICE_TEST_LEADER_H_
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,15 +50,17 @@ class ScriptedAppendStream : public AppendStream {
   ScriptedAppendStream& Add(int64_t offset, const std::string& text);
 
   bool Read(v1::AppendRequest* request) override;
-  bool IsCancelled() const override { return cancelled_; }
-  void Cancel() override { cancelled_ = true; }
+  std::function<bool()> cancelled() const override {
+    return [flag = cancelled_] { return flag->load(); };
+  }
+  void Cancel() override { *cancelled_ = true; }
 
  private:
   const std::string session_id_;
   const End end_;
   std::vector<v1::AppendRequest> messages_;
   size_t next_ = 0;
-  std::atomic<bool> cancelled_{false};
+  const std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace weir
