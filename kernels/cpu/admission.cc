@@ -85,8 +85,8 @@ void AdmissionKernel::Choose(const HeadSlots& slots, const SequenceStep& step,
     }
     scratch.winners.clear();
     for (int k = 0; k < ring.new_entries(); ++k) {
-      scratch.winners.push_back(fold(scratch.arrivals[ring.run_begin[k]], ring.run_begin[k] + 1,
-                                     ring.run_begin[k + 1]));
+      scratch.winners.push_back(
+          fold(scratch.arrivals[ring.run_begin[k]], ring.run_begin[k] + 1, ring.run_begin[k + 1]));
     }
 
     const auto entry = [&](int index) {
@@ -146,14 +146,12 @@ void AdmissionKernel::AdmitHead(const CpuKvStorage& kv, int layer, int kv_head,
 void AdmissionKernel::Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps,
                           Tensor qkv, Tensor row_scores) {
   const int kv_heads = kv.shape().kv_heads;
-  pool_.For(static_cast<int64_t>(steps.size()) * kv_heads,
-              [&](int64_t item, int thread) {
-                const SequenceStep& step = steps[item / kv_heads];
-                const int kv_head = static_cast<int>(item % kv_heads);
-                AdmitHead(kv, layer, kv_head, step, qkv,
-                          row_scores.f32() + kv_head * row_scores.cols + step.first_row,
-                          scratch_[thread]);
-              });
+  pool_.For(static_cast<int64_t>(steps.size()) * kv_heads, [&](int64_t item, int thread) {
+    const SequenceStep& step = steps[item / kv_heads];
+    const int kv_head = static_cast<int>(item % kv_heads);
+    AdmitHead(kv, layer, kv_head, step, qkv,
+              row_scores.f32() + kv_head * row_scores.cols + step.first_row, scratch_[thread]);
+  });
   std::vector<int64_t>& swaps = kv.mutable_swaps();
   for (HeadScratch& scratch : scratch_) {
     if (swaps.size() < scratch.swaps.size()) swaps.resize(scratch.swaps.size());

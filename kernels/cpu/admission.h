@@ -41,9 +41,9 @@ class AdmissionKernel {
     std::vector<Source> arrivals;
     std::vector<Source> winners;  // new entries of the level
     std::vector<Source> evicted;
-    std::vector<Move> moves;           // of all levels, shallow to deep
-    std::vector<size_t> level_begin;   // first move of each level
-    std::vector<int64_t> swaps;        // [levels]
+    std::vector<Move> moves;          // of all levels, shallow to deep
+    std::vector<size_t> level_begin;  // first move of each level
+    std::vector<int64_t> swaps;       // [levels]
   };
 
   static void Choose(const HeadSlots& slots, const SequenceStep& step, const float* row_scores,

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <limits>
 #include <new>
-
 #include <utility>
 
 #include "absl/status/status.h"

@@ -55,10 +55,10 @@ void PrepareOwnKeys(const AttentionTask& task) {
   const int rows = task.step->rows;
   std::fill_n(task.own_keys, int64_t{RoundUpToTile(rows)} * task.head_dim, 0.0f);
   for (int row = 0; row < rows; ++row) {
-    Rotate(*task.rope, task.keys + row * task.qkv_stride, row, 1.0f,
-           task.own_keys + int64_t{row / kTileLanes} * kTileLanes * task.head_dim +
-               row % kTileLanes,
-           kTileLanes);
+    Rotate(
+        *task.rope, task.keys + row * task.qkv_stride, row, 1.0f,
+        task.own_keys + int64_t{row / kTileLanes} * kTileLanes * task.head_dim + row % kTileLanes,
+        kTileLanes);
   }
 }
 
@@ -66,12 +66,12 @@ void PrepareOwnKeys(const AttentionTask& task) {
 struct Block {
   int first_row;
   int rows;
-  int height;        // rows * group: line (row - first_row) * group + head
-  int own_columns;   // of the keys that the block's last row sees
-  int64_t stride;    // floats between lines of `p`
-  float* queries;    // [height][head_dim]
-  float* result;     // [height][value_stride]
-  float* p;          // [height][stride] scores, then exp(score - largest)
+  int height;       // rows * group: line (row - first_row) * group + head
+  int own_columns;  // of the keys that the block's last row sees
+  int64_t stride;   // floats between lines of `p`
+  float* queries;   // [height][head_dim]
+  float* result;    // [height][value_stride]
+  float* p;         // [height][stride] scores, then exp(score - largest)
 };
 
 // Queries of the block's rows for keys stored with angles that start at `rotation`.
@@ -95,10 +95,10 @@ HWY_INLINE void QueriesTimesKeys(const AttentionTask& task, const Block& block) 
     const int columns = SegmentColumns(segment);
     const int begin = segment.first_slot % kTileLanes;
     const int end = begin + segment.slot_count;
-    TileGemm(block.height, columns / kTileLanes, task.head_dim, block.queries, task.head_dim,
-             {task.slots.keys + segment.first_slot / kTileLanes * tile_floats, kTileLanes,
-              tile_floats},
-             block.p + column, block.stride, false);
+    TileGemm(
+        block.height, columns / kTileLanes, task.head_dim, block.queries, task.head_dim,
+        {task.slots.keys + segment.first_slot / kTileLanes * tile_floats, kTileLanes, tile_floats},
+        block.p + column, block.stride, false);
     for (int line = 0; line < block.height; ++line) {
       float* p = block.p + line * block.stride + column;
       std::fill(p, p + begin, kMasked);
@@ -119,11 +119,20 @@ HWY_INLINE void QueriesTimesKeys(const AttentionTask& task, const Block& block) 
 // p = exp(p - largest), over `count` columns, a multiple of 16. Returns the sum.
 HWY_INLINE float ExpAndSum(float* p, int count) {
   const FloatTag tag;
-  FloatVector largest = hn::Set(tag, kMasked);
-  for (int i = 0; i < count; i += kLanes) largest = hn::Max(largest, hn::Load(tag, p + i));
-  largest = hn::MaxOfLanes(tag, largest);
+  // Maxima of every fourth vector, so that one load does not wait for another's comparison.
+  FloatVector most[4];
+  for (FloatVector& vector : most) vector = hn::Set(tag, kMasked);
+  int i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) most[j] = hn::Max(most[j], hn::Load(tag, p + i + j * kLanes));
+  }
+  for (; i < count; i += kLanes) most[0] = hn::Max(most[0], hn::Load(tag, p + i));
+  const FloatVector largest =
+      hn::MaxOfLanes(tag, hn::Max(hn::Max(most[0], most[1]), hn::Max(most[2], most[3])));
+
   FloatVector sum = hn::Zero(tag);
-  for (int i = 0; i < count; i += kLanes) {
+  for (i = 0; i < count; i += kLanes) {
     const FloatVector value = Exp(tag, hn::Sub(hn::Load(tag, p + i), largest));
     hn::Store(value, tag, p + i);
     sum = hn::Add(sum, value);
@@ -131,38 +140,62 @@ HWY_INLINE float ExpAndSum(float* p, int count) {
   return hn::GetLane(hn::SumOfLanes(tag, sum));
 }
 
+// result (+)= p * values for `count` keys, a piece at a time that stays in the first cache.
+HWY_INLINE void AddValues(const AttentionTask& task, const Block& block, const float* p, int count,
+                          const float* values, int64_t stride, bool accumulate) {
+  constexpr int kPiece = 96;
+  for (int key = 0; key < count; key += kPiece) {
+    TileGemm(block.height, task.value_stride / kTileLanes, std::min(kPiece, count - key), p + key,
+             block.stride, {values + key * stride, stride, kTileLanes}, block.result,
+             task.value_stride, accumulate || key > 0);
+  }
+}
+
 HWY_INLINE void TimesValues(const AttentionTask& task, const Block& block) {
-  const int tiles = task.value_stride / kTileLanes;
   int column = 0;
-  bool accumulate = false;
   for (const KeySegment& segment : task.step->segments) {
-    TileGemm(block.height, tiles, segment.slot_count,
-             block.p + column + segment.first_slot % kTileLanes, block.stride,
-             {task.slots.values + int64_t{segment.first_slot} * task.value_stride,
-              task.value_stride, kTileLanes},
-             block.result, task.value_stride, accumulate);
-    accumulate = true;
+    AddValues(task, block, block.p + column + segment.first_slot % kTileLanes, segment.slot_count,
+              task.slots.values + int64_t{segment.first_slot} * task.value_stride,
+              task.value_stride, column > 0);
     column += SegmentColumns(segment);
   }
   // Own values are used where they are; a last tile that reaches into the next head is dropped.
-  TileGemm(block.height, tiles, block.first_row + block.rows, block.p + column, block.stride,
-           {task.values, task.qkv_stride, kTileLanes}, block.result, task.value_stride, accumulate);
+  AddValues(task, block, block.p + column, block.first_row + block.rows, task.values,
+            task.qkv_stride, column > 0);
+}
+
+// sums[column] += scales[i] * p[i * stride + column] for kRows rows i, in order.
+template <int kRows>
+HWY_INLINE void AddRows(const float* HWY_RESTRICT p, int64_t stride, const float* scales,
+                        int64_t scale_stride, int columns, float* HWY_RESTRICT sums) {
+  const FloatTag tag;
+  FloatVector scale[kRows];
+#pragma GCC unroll 4
+  for (int row = 0; row < kRows; ++row) scale[row] = hn::Set(tag, scales[row * scale_stride]);
+  for (int column = 0; column < columns; column += kLanes) {
+    FloatVector sum = hn::Load(tag, sums + column);
+#pragma GCC unroll 4
+    for (int row = 0; row < kRows; ++row) {
+      sum = hn::MulAdd(scale[row], hn::Load(tag, p + row * stride + column), sum);
+    }
+    hn::Store(sum, tag, sums + column);
+  }
 }
 
 // sums[head][column] += weight of the row * probability, over the block's rows in order.
 HWY_INLINE void AddColumnSums(const AttentionTask& task, const Block& block, const float* scales,
                               int columns, float* sums) {
-  const FloatTag tag;
-  for (int head = 0; head < task.group; ++head) {
-    float* head_sums = sums + int64_t{head} * task.columns;
-    for (int column = 0; column < columns; column += kLanes) {
-      FloatVector sum = hn::Load(tag, head_sums + column);
-      for (int row = 0; row < block.rows; ++row) {
-        const int line = row * task.group + head;
-        sum = hn::MulAdd(hn::Set(tag, scales[line]),
-                         hn::Load(tag, block.p + line * block.stride + column), sum);
-      }
-      hn::Store(sum, tag, head_sums + column);
+  const int group = task.group;
+  for (int head = 0; head < group; ++head, sums += task.columns) {
+    int row = 0;
+    for (; row + 4 <= block.rows; row += 4) {
+      const int line = row * group + head;
+      AddRows<4>(block.p + line * block.stride, group * block.stride, scales + line, group, columns,
+                 sums);
+    }
+    for (; row < block.rows; ++row) {
+      const int line = row * group + head;
+      AddRows<1>(block.p + line * block.stride, 0, scales + line, group, columns, sums);
     }
   }
 }
@@ -181,7 +214,8 @@ void AttendRows(const AttentionTask& task, int first_row, int end_row, int block
   const int64_t query_floats = RoundUpToTile(most * task.head_dim);
   const int64_t result_floats = int64_t{most} * task.value_stride;
   const int64_t stride = LineStride(task.columns);
-  float* memory = scratch.Floats(query_floats + result_floats + RoundUpToTile(most) + most * stride);
+  float* memory =
+      scratch.Floats(query_floats + result_floats + RoundUpToTile(most) + most * stride);
   float* scales = memory + query_floats + result_floats;
   for (int row = first_row; row < end_row; row += block_rows) {
     Block block;
@@ -268,8 +302,8 @@ void FinishScores(const AttentionTask& task, float* sums, int slabs, float* row_
 
 }  // namespace
 
-float* AttentionKernel::Plan(const CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps,
-                           Tensor qkv, Tensor out) {
+float* AttentionKernel::Plan(const CpuKvStorage& kv, int layer,
+                             absl::Span<const SequenceStep> steps, Tensor qkv, Tensor out) {
   const KvShape& shape = kv.shape();
   const int group = shape.query_heads / shape.kv_heads;
   int64_t own_floats = 0;
@@ -364,7 +398,7 @@ void AttentionKernel::Run(CpuKvStorage& kv, int layer, absl::Span<const Sequence
     HWY_DYNAMIC_DISPATCH(PrepareOwnKeys)(tasks_[index]);
   });
   pool_.For(static_cast<int64_t>(slabs_.size()),
-              [&](int64_t index, int thread) { attend(slabs_[index], thread); });
+            [&](int64_t index, int thread) { attend(slabs_[index], thread); });
   pool_.For(tasks, [&](int64_t index, int) { finish(index); });
 }
 

@@ -18,15 +18,15 @@ namespace weir {
 //
 // Work is cut by sequence, KV head and slab of rows; the cut follows from the sequence's own step,
 // so results depend on neither the batch nor the threads. In a slab, blocks of rows times all query
-// heads of the KV head make one product with the keys, one softmax over everything they see, and one
-// product with the values. The columns' sums of a slab are its share of the scores; shares are added
-// in the order of rows.
+// heads of the KV head make one product with the keys, one softmax over everything they see, and
+// one product with the values. The columns' sums of a slab are its share of the scores; shares are
+// added in the order of rows.
 class AttentionKernel {
  public:
   explicit AttentionKernel(ThreadPool& pool) : pool_(pool), block_scratch_(pool.threads()) {}
 
-  void Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv, Tensor out,
-           Tensor row_scores);
+  void Run(CpuKvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
+           Tensor out, Tensor row_scores);
 
  private:
   // Rows of a task that one thread works on.

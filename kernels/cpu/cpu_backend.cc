@@ -35,9 +35,8 @@ class CpuBackend final : public Backend {
   ElementType activation_type() const override { return ElementType::kFloat32; }
 
   absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) override {
-    absl::StatusOr<AlignedMemory> memory =
-        AlignedMemory::Allocate(rows * cols * ElementBytes(type),
-                                absl::StrCat("a tensor [", rows, ", ", cols, "]"));
+    absl::StatusOr<AlignedMemory> memory = AlignedMemory::Allocate(
+        rows * cols * ElementBytes(type), absl::StrCat("a tensor [", rows, ", ", cols, "]"));
     if (!memory.ok()) return memory.status();
     tensors_.push_back(std::move(*memory));
     return Tensor{tensors_.back().data(), type, rows, cols};

@@ -33,13 +33,13 @@ absl::StatusOr<std::unique_ptr<CpuKvStorage>> CpuKvStorage::Allocate(const KvSha
   assert(shape.head_dim % 2 == 0 && rope.head_dim == shape.head_dim);
   std::unique_ptr<CpuKvStorage> storage(new CpuKvStorage(shape, rope));
   const int64_t heads = int64_t{shape.sessions} * shape.layers * shape.kv_heads;
-  const int64_t head_bytes = storage->key_bytes_ + storage->value_bytes_ + storage->score_bytes_ +
-                             storage->token_bytes_;
+  const int64_t head_bytes =
+      storage->key_bytes_ + storage->value_bytes_ + storage->score_bytes_ + storage->token_bytes_;
   int64_t bytes = 0;
   if (__builtin_mul_overflow(heads, head_bytes, &bytes)) bytes = -1;
-  absl::StatusOr<AlignedMemory> memory = AlignedMemory::Allocate(
-      bytes, absl::StrCat("the KV caches of ", shape.sessions, " sessions with ", shape.slots,
-                          " slots each"));
+  absl::StatusOr<AlignedMemory> memory =
+      AlignedMemory::Allocate(bytes, absl::StrCat("the KV caches of ", shape.sessions,
+                                                  " sessions with ", shape.slots, " slots each"));
   if (!memory.ok()) return memory.status();
   storage->memory_ = std::move(*memory);
   return storage;
@@ -49,8 +49,7 @@ HeadSlots CpuKvStorage::head(int cache_slot, int layer, int kv_head) const {
   assert(cache_slot >= 0 && cache_slot < shape_.sessions);
   assert(layer >= 0 && layer < shape_.layers);
   assert(kv_head >= 0 && kv_head < shape_.kv_heads);
-  const int64_t index =
-      (int64_t{cache_slot} * shape_.layers + layer) * shape_.kv_heads + kv_head;
+  const int64_t index = (int64_t{cache_slot} * shape_.layers + layer) * shape_.kv_heads + kv_head;
   std::byte* data =
       memory_.data() + index * (key_bytes_ + value_bytes_ + score_bytes_ + token_bytes_);
   HeadSlots head;

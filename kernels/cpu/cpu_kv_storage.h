@@ -15,7 +15,8 @@ namespace weir {
 
 // The slots of one session, layer and KV head.
 struct HeadSlots {
-  // Keys, rotated, as the right-hand side of queries * keys: tiles of 16 slots, [tile][head_dim][16].
+  // Keys, rotated, as the right-hand side of queries * keys: tiles of 16 slots,
+  // [tile][head_dim][16].
   float* keys = nullptr;
   float* values = nullptr;    // [slots][value_stride]
   float* scores = nullptr;    // [slots]
@@ -45,7 +46,7 @@ class CpuKvStorage final : public KvStorage {
   KvShape shape_;
   RopeTable rope_;
   int value_stride_;
-  int64_t key_bytes_;    // of one session, layer and KV head, like the next three
+  int64_t key_bytes_;  // of one session, layer and KV head, like the next three
   int64_t value_bytes_;
   int64_t score_bytes_;
   int64_t token_bytes_;

@@ -64,8 +64,8 @@ HWY_INLINE FloatVector Q4Value(hn::Vec<WordTag> words, const Q4Scale& scale) {
 
 // d * q for the int8 q at `values`.
 HWY_INLINE FloatVector Q8Value(const std::byte* values, FloatVector d) {
-  const auto q = hn::PromoteTo(
-      IntTag(), hn::LoadU(ByteTag(), reinterpret_cast<const int8_t*>(values)));
+  const auto q =
+      hn::PromoteTo(IntTag(), hn::LoadU(ByteTag(), reinterpret_cast<const int8_t*>(values)));
   return hn::Mul(hn::ConvertTo(FloatTag(), q), d);
 }
 

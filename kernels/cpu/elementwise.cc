@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <string_view>
 
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -40,7 +39,8 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
 void NormalizeRow(const float* x, const float* weight, float epsilon, int64_t count, float* out) {
   const FullTag tag;
   const int64_t lanes = hn::Lanes(tag);
-  const float scale = 1.0f / std::sqrt(SumOfSquares(x, count) / static_cast<float>(count) + epsilon);
+  const float scale =
+      1.0f / std::sqrt(SumOfSquares(x, count) / static_cast<float>(count) + epsilon);
   const auto scales = hn::Set(tag, scale);
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) {
@@ -113,7 +113,8 @@ void RmsNorm(ThreadPool& pool, Tensor x, Tensor weight, float epsilon, Tensor ou
   });
 }
 
-void AddRmsNorm(ThreadPool& pool, Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) {
+void AddRmsNorm(ThreadPool& pool, Tensor x, Tensor delta, Tensor weight, float epsilon,
+                Tensor out) {
   assert(weight.elements() == x.cols && out.cols == x.cols && out.rows == x.rows);
   assert(delta.cols == x.cols && delta.rows == x.rows);
   pool.ForRanges(x.rows, GrainRows(x), [&](int64_t begin, int64_t end, int) {

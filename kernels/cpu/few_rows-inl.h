@@ -84,8 +84,8 @@ HWY_NOINLINE void Q4TimesFewRows(const std::byte* tiles, int64_t columns, const 
     Q4Scale scales[kVectors];
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      scales[vector] = LoadQ4Scale(tiles + vector / kTileVectors * tile_bytes,
-                                   vector % kTileVectors * kLanes);
+      scales[vector] =
+          LoadQ4Scale(tiles + vector / kTileVectors * tile_bytes, vector % kTileVectors * kLanes);
     }
     const std::byte* words = tiles + 2 * kHalfLaneBytes;
     for (int word = 0; word < 4; ++word) {
@@ -169,8 +169,9 @@ void TilesTimesFewRows(const WeightTile& first, int count, int64_t columns, cons
   }
   const int64_t tile_bytes = TileBytes(first.format, columns);
   for (int tile = 0; tile < count; ++tile) {
-    (q4 ? Q4TimesFewRows<kRows, 1> : Q8TimesFewRows<kRows, 1>)(
-        first.data + tile * tile_bytes, columns, rows, out_column + tile * kTileLanes);
+    (q4 ? Q4TimesFewRows<kRows, 1> : Q8TimesFewRows<kRows, 1>)(first.data + tile * tile_bytes,
+                                                               columns, rows,
+                                                               out_column + tile * kTileLanes);
   }
 }
 

@@ -20,17 +20,13 @@ HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-// Tiles dequantised together and columns of them: 32 KB of float32 that stay in the first cache.
-constexpr int kPanelTiles = 4;
-constexpr int64_t kPanelColumns = 128;
-
 // Tiles [begin, end) times every row of `runs`, by way of unpacked weights: `panel` holds
 // kPanelTiles * kPanelColumns * 16 floats.
 void MultiplyUnpacked(const PackedMatrix& weights, int64_t begin, int64_t end,
                       absl::Span<const RowGroup> runs, const float* x, float* out, float* panel) {
   const int64_t columns = weights.cols();
   for (int64_t tile = begin; tile < end; tile += kPanelTiles) {
-    const int tiles = static_cast<int>(std::min<int64_t>(kPanelTiles, end - tile));
+    const int tiles = static_cast<int>(std::min(kPanelTiles, end - tile));
     for (int64_t column = 0; column < columns; column += kPanelColumns) {
       const int64_t depth = std::min(kPanelColumns, columns - column);
       for (int i = 0; i < tiles; ++i) {
@@ -128,9 +124,7 @@ namespace {
 HWY_EXPORT(MultiplyTiles);
 HWY_EXPORT(MultiplyLastTile);
 
-// Tiles that are worth handing to another thread; a whole number of those computed together.
-constexpr int64_t kGrainTiles = 3;
-constexpr int64_t kPanelFloats = int64_t{4} * 128 * kTileLanes;
+constexpr int64_t kPanelFloats = kPanelTiles * kPanelColumns * kTileLanes;
 
 }  // namespace
 
@@ -151,7 +145,7 @@ void MatMulKernel::Run(absl::Span<const RowGroup> groups, Tensor x, const Packed
   for (Scratch& panel : panels_) panel.Floats(kPanelFloats);
 
   const int64_t whole_tiles = weights.rows() / kTileLanes;
-  pool_.ForRanges(whole_tiles, kGrainTiles, [&](int64_t begin, int64_t end, int thread) {
+  pool_.ForRanges(whole_tiles, kPanelTiles, [&](int64_t begin, int64_t end, int thread) {
     HWY_DYNAMIC_DISPATCH(MultiplyTiles)
     (weights, begin, end, runs_, x.f32(), out.f32(), panels_[thread].Floats(kPanelFloats));
   });

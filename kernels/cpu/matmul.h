@@ -12,10 +12,14 @@
 
 namespace weir {
 
-// Backend::MatMul. Weights are read from memory once for all rows: a block of 16 rows or a few is
-// dequantised into the cache and multiplied with every activation row. Each output is one chain of
-// float32 multiply-adds over the columns, in ascending order, so it depends on its own activation
-// row and weights alone.
+// Tiles unpacked together, and columns of them: 30 KB of float32, which stay in the first cache.
+inline constexpr int64_t kPanelTiles = 3;
+inline constexpr int64_t kPanelColumns = 160;
+
+// Backend::MatMul. Weights are read from memory once for all rows: tiles are unpacked into the
+// cache and multiplied with every activation row; for a few rows they are unpacked in registers.
+// Either way each output is one chain of float32 multiply-adds over the columns, in ascending
+// order, so it depends on its own activation row and weights alone, bit for bit.
 class MatMulKernel {
  public:
   explicit MatMulKernel(ThreadPool& pool) : pool_(pool), panels_(pool.threads()) {}
@@ -24,7 +28,7 @@ class MatMulKernel {
 
  private:
   ThreadPool& pool_;
-  std::vector<Scratch> panels_;  // [threads] dequantised weights
+  std::vector<Scratch> panels_;  // [threads] unpacked weights
   std::vector<RowGroup> runs_;
 };
 

@@ -32,7 +32,8 @@ uint16_t ReadHalf(const std::byte* from) {
 std::optional<uint16_t> MinusEight(uint16_t d) {
   const uint16_t sign = (d & 0x8000u) ^ 0x8000u;
   const uint16_t magnitude = d & 0x7fffu;
-  if (magnitude < 0x0080u) return sign | static_cast<uint16_t>(magnitude << 3);  // stays below 2^-14
+  if (magnitude < 0x0080u)
+    return sign | static_cast<uint16_t>(magnitude << 3);  // stays below 2^-14
   if (magnitude < 0x0400u) {
     uint16_t exponent = 1;  // a subnormal that becomes normal
     uint16_t fraction = static_cast<uint16_t>(magnitude << 3);

@@ -34,8 +34,12 @@ class ThreadPool {
       for (int64_t item = 0; item < items; ++item) body(item, 0);
       return;
     }
-    Run(items, [](const void* context, int64_t item,
-                  int thread) { (*static_cast<const Body*>(context))(item, thread); }, &body);
+    Run(
+        items,
+        [](const void* context, int64_t item, int thread) {
+          (*static_cast<const Body*>(context))(item, thread);
+        },
+        &body);
   }
 
   // Cuts [0, items) into ranges of `grain` items or somewhat more, no more ranges than balance the

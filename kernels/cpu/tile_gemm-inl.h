@@ -12,7 +12,9 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <utility>
 
 #include "hwy/highway.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -35,13 +37,17 @@ struct TileOperand {
   int64_t tile_stride;
 };
 
-// How many tiles to compute together for `rows` rows of A: as many as registers can accumulate.
+// Rows computed together, at most, and then how many tiles: as many as registers can accumulate.
+// AVX-512 has 32 registers, the others have 16.
+inline constexpr int kMaxRows = kTileVectors == 1   ? 8
+                                : kTileVectors == 2 ? 6
+                                : kTileVectors == 4 ? 2
+                                                    : 1;
 constexpr int TilesAtOnce(int rows) {
-  if (kTileVectors == 1) return rows <= 6 ? 4 : 3;          // AVX-512: 32 registers
-  if (kTileVectors == 2) return rows <= 3 ? 12 / (2 * (rows + (rows == 1))) : 1;  // AVX2: 16
+  if (kTileVectors == 1) return rows <= 6 ? 4 : 3;
+  if (kTileVectors == 2) return rows == 1 ? 3 : rows == 2 ? 3 : rows == 3 ? 2 : 1;
   return 1;
 }
-inline constexpr int kMaxRows = kTileVectors == 1 ? 8 : kTileVectors == 2 ? 6 : kTileVectors == 4 ? 2 : 1;
 
 template <int kRows, int kTiles>
 HWY_INLINE void TileKernel(int64_t depth, const float* HWY_RESTRICT a, int64_t a_stride,
@@ -54,17 +60,17 @@ HWY_INLINE void TileKernel(int64_t depth, const float* HWY_RESTRICT a, int64_t a
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      sum[row][vector] = accumulate ? hn::LoadU(tag, c + row * c_stride + vector * kLanes)
-                                    : hn::Zero(tag);
+      sum[row][vector] =
+          accumulate ? hn::LoadU(tag, c + row * c_stride + vector * kLanes) : hn::Zero(tag);
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
     FloatVector right[kVectors];
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      right[vector] = hn::LoadU(tag, b.data + k * b.k_stride +
-                                         vector / kTileVectors * b.tile_stride +
-                                         vector % kTileVectors * kLanes);
+      right[vector] =
+          hn::LoadU(tag, b.data + k * b.k_stride + vector / kTileVectors * b.tile_stride +
+                             vector % kTileVectors * kLanes);
     }
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) {
@@ -100,23 +106,26 @@ HWY_NOINLINE void TileRows(int tiles, int64_t depth, const float* a, int64_t a_s
   }
 }
 
-template <int kRows>
-void TileBlock(int rows, int tiles, int64_t depth, const float* a, int64_t a_stride, TileOperand b,
-               float* c, int64_t c_stride, bool accumulate) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return TileBlock<kRows - 1>(rows, tiles, depth, a, a_stride, b, c, c_stride, accumulate);
-    }
-  }
-  TileRows<kRows>(tiles, depth, a, a_stride, b, c, c_stride, accumulate);
+using TileRowsFunction = void (*)(int tiles, int64_t depth, const float* a, int64_t a_stride,
+                                  TileOperand b, float* c, int64_t c_stride, bool accumulate);
+
+template <int... kIndex>
+constexpr std::array<TileRowsFunction, sizeof...(kIndex)> TileRowsTable(
+    std::integer_sequence<int, kIndex...>) {
+  return {TileRows<kIndex + 1>...};
 }
+
+// By rows - 1.
+inline constexpr auto kTileRows = TileRowsTable(std::make_integer_sequence<int, kMaxRows>());
 
 // C[rows][16 * tiles] = A[rows][depth] * B, added to C if `accumulate`. Strides count floats.
 inline void TileGemm(int rows, int tiles, int64_t depth, const float* a, int64_t a_stride,
                      TileOperand b, float* c, int64_t c_stride, bool accumulate) {
   if (rows == 0 || tiles == 0) return;
+  // Four tiles are better computed together, six rows high, than as three and one, eight rows high.
+  const int most = kTileVectors == 1 && tiles % 4 == 0 && tiles % 3 != 0 ? 6 : kMaxRows;
   // Row blocks of nearly equal height: nine rows are five and four, not eight and one.
-  const int blocks = (rows + kMaxRows - 1) / kMaxRows;
+  const int blocks = (rows + most - 1) / most;
   const int tallest = (rows + blocks - 1) / blocks;
   const int step = TilesAtOnce(tallest);
   for (int tile = 0; tile < tiles; tile += step) {
@@ -124,9 +133,9 @@ inline void TileGemm(int rows, int tiles, int64_t depth, const float* a, int64_t
     for (int block = 0; block < blocks; ++block) {
       const int begin = rows * block / blocks;
       const int end = rows * (block + 1) / blocks;
-      TileBlock<kMaxRows>(end - begin, std::min(step, tiles - tile), depth, a + begin * a_stride,
-                          a_stride, right, c + begin * c_stride + tile * kTileLanes, c_stride,
-                          accumulate);
+      kTileRows[end - begin - 1](std::min(step, tiles - tile), depth, a + begin * a_stride,
+                                 a_stride, right, c + begin * c_stride + tile * kTileLanes,
+                                 c_stride, accumulate);
     }
   }
 }

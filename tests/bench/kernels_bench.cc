@@ -57,7 +57,8 @@ void MatMul(benchmark::State& state, WeightType type, int copies, int64_t output
 }
 
 void Rows(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgsProduct({{1, 4, 16, 256}, {1, 2}})->Unit(benchmark::kMillisecond)
+  benchmark->ArgsProduct({{1, 4, 16, 256}, {1, 2}})
+      ->Unit(benchmark::kMillisecond)
       ->MeasureProcessCPUTime()
       ->UseRealTime();
 }
@@ -124,8 +125,8 @@ void Attend(benchmark::State& state) {
   const double keys = session.cache.filled_slots() + (rows + 1) / 2.0;
   state.counters["flop"] =
       Counter(4.0 * kLayers * 9 * 64 * rows * keys, Counter::kIsIterationInvariantRate);
-  state.counters["bytes"] = Counter(2.0 * kLayers * 3 * 64 * sizeof(float) * keys,
-                                    Counter::kIsIterationInvariantRate);
+  state.counters["bytes"] =
+      Counter(2.0 * kLayers * 3 * 64 * sizeof(float) * keys, Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(Attend)->Apply(Rows);
 
@@ -166,9 +167,7 @@ void Load(benchmark::State& state) {
     benchmark::DoNotOptimize(RandomMatrices(*backend, kLayers, WeightType::kQ4_1, 3072, 576));
   }
 }
-BENCHMARK(Load)->Unit(benchmark::kMillisecond)
-      ->MeasureProcessCPUTime()
-      ->UseRealTime();
+BENCHMARK(Load)->Unit(benchmark::kMillisecond)->MeasureProcessCPUTime()->UseRealTime();
 
 }  // namespace
 }  // namespace weir

@@ -40,20 +40,17 @@ TEST(AdmissionTest, LaterTokenWinsATie) {
                          MakeTestRopeTable(kHeadDim, static_cast<int>(RotationsNeeded(cascade))))
             .value();
     KvCache plan(0, cascade);
-    std::vector<NaiveCascade> heads(
-        kv_heads, NaiveCascade({.sinks = cascade.sinks,
-                                .slots = cascade.slots,
-                                .sub_caches = cascade.sub_caches}));
+    std::vector<NaiveCascade> heads(kv_heads, NaiveCascade({.sinks = cascade.sinks,
+                                                            .slots = cascade.slots,
+                                                            .sub_caches = cascade.sub_caches}));
     for (int step_index = 0; step_index < 10; ++step_index) {
       const int rows = RandomInt(random, 1, cascade.stride);
       const SequenceStep step = plan.Plan(0, rows);
       std::vector<float> scores(kv_heads * cascade.stride);
       for (float& score : scores) score = static_cast<float>(RandomInt(random, 0, 2));
-      const Tensor qkv =
-          MakeTensor(*backend, rows, 3 * kv_heads * kHeadDim,
-                     RandomFloats(random, int64_t{rows} * 3 * kv_heads * kHeadDim));
-      backend->Admit(*kv, 0, {step}, qkv,
-                     MakeTensor(*backend, kv_heads, cascade.stride, scores));
+      const Tensor qkv = MakeTensor(*backend, rows, 3 * kv_heads * kHeadDim,
+                                    RandomFloats(random, int64_t{rows} * 3 * kv_heads * kHeadDim));
+      backend->Admit(*kv, 0, {step}, qkv, MakeTensor(*backend, kv_heads, cascade.stride, scores));
       plan.Commit(step);
 
       for (int head = 0; head < kv_heads; ++head) {
@@ -80,21 +77,20 @@ TEST(AdmissionTest, CountsChallengesWon) {
   // ring 1 accepts the arrivals pushed by even tokens.
   const CascadeConfig cascade{.sinks = 0, .slots = 2, .sub_caches = 2, .stride = 9};
   const std::unique_ptr<Backend> backend = MakeCpuBackend(1);
-  const std::unique_ptr<KvStorage> kv =
-      backend
-          ->AllocateKv({.layers = 1,
-                        .kv_heads = 1,
-                        .query_heads = 1,
-                        .head_dim = kHeadDim,
-                        .sessions = 1,
-                        .slots = 2,
-                        .max_step_rows = 9,
-                        .max_stride = 9},
-                       MakeTestRopeTable(kHeadDim, 16))
-          .value();
+  const std::unique_ptr<KvStorage> kv = backend
+                                            ->AllocateKv({.layers = 1,
+                                                          .kv_heads = 1,
+                                                          .query_heads = 1,
+                                                          .head_dim = kHeadDim,
+                                                          .sessions = 1,
+                                                          .slots = 2,
+                                                          .max_step_rows = 9,
+                                                          .max_stride = 9},
+                                                         MakeTestRopeTable(kHeadDim, 16))
+                                            .value();
   const Tensor qkv = MakeTensor(*backend, 9, 3 * kHeadDim, std::vector<float>(54));
-  // Token n - 1 arrives at ring 1 pushed by token n. Challengers: 2 (by 3), 4 (by 5), 6 (by 7); each
-  // against the token before it.
+  // Token n - 1 arrives at ring 1 pushed by token n. Challengers: 2 (by 3), 4 (by 5), 6 (by 7);
+  // each against the token before it.
   const Tensor scores = MakeTensor(*backend, 1, 9, {0, 5, 5, 3, 2, 1, 4, 0, 0});
   backend->Admit(*kv, 0, {KvCache(0, cascade).Plan(0, 9)}, qkv, scores);
   EXPECT_EQ(kv->swaps(), (std::vector<int64_t>{0, 2}));

@@ -98,7 +98,8 @@ NaiveAttention AttendNaively(const Shape& shape, int kv_head, const SequenceStep
   for (int row = 0; row < step.rows; ++row) {
     const double weight = std::pow(step.cascade.beta, step.rows - 1 - row);
     for (int head = 0; head < shape.group; ++head) {
-      const std::vector<double> query = Rotated(part(row, kv_head * shape.group + head), past + row);
+      const std::vector<double> query =
+          Rotated(part(row, kv_head * shape.group + head), past + row);
       std::vector<double> p(past + row + 1);
       double largest = -std::numeric_limits<double>::infinity();
       for (size_t key = 0; key < p.size(); ++key) {
@@ -174,8 +175,8 @@ class Harness {
       const std::vector<float> qkv = RandomFloats(random, int64_t{total} * shape_.qkv_cols(), 1.3f);
       const Tensor in = MakeTensor(*backend_, total, shape_.qkv_cols(), qkv);
       const Tensor out = PoisonedTensor(*backend_, total, shape_.query_heads() * shape_.head_dim);
-      const Tensor row_scores = PoisonedTensor(*backend_, shape_.kv_heads, kv_shape_.max_step_rows +
-                                                                               total);
+      const Tensor row_scores =
+          PoisonedTensor(*backend_, shape_.kv_heads, kv_shape_.max_step_rows + total);
       backend_->Attend(*kv_, layer, steps, in, out, row_scores);
       ASSERT_EQ(ToVector(*backend_, in), qkv);
       for (size_t i = 0; i < steps.size(); ++i) {
@@ -216,10 +217,9 @@ class Harness {
       const NaiveAttention expected = AttendNaively(shape_, kv_head, step, qkv, cache);
       for (int row = 0; row < step.rows; ++row) {
         for (int head = 0; head < shape_.group; ++head) {
-          const float* actual = out.data() +
-                                (int64_t{step.first_row + row} * shape_.query_heads() +
-                                 kv_head * shape_.group + head) *
-                                    shape_.head_dim;
+          const float* actual = out.data() + (int64_t{step.first_row + row} * shape_.query_heads() +
+                                              kv_head * shape_.group + head) *
+                                                 shape_.head_dim;
           for (int i = 0; i < shape_.head_dim; ++i) {
             ASSERT_NEAR(actual[i], expected.out[row * shape_.group + head][i], 5e-5)
                 << "layer " << layer << ", row " << row << ", head " << head << ", " << i;
@@ -285,8 +285,8 @@ CascadeConfig RandomCascade(std::mt19937& random) {
   cascade.stride = RandomInt(random, 1, 50);
   const double betas[] = {0.9999999, 0.95, 1.0, 0.0};
   cascade.beta = betas[RandomInt(random, 0, 3)];
-  cascade.head_reduction = RandomInt(random, 0, 1) == 0 ? HeadReduction::kMax
-                                                        : HeadReduction::kMean;
+  cascade.head_reduction =
+      RandomInt(random, 0, 1) == 0 ? HeadReduction::kMax : HeadReduction::kMean;
   return cascade;
 }
 

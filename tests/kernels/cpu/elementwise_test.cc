@@ -75,7 +75,8 @@ TEST_P(ElementwiseTest, SwiGlu) {
     for (int row = 0; row < rows; ++row) {
       for (int col = 0; col < cols; ++col) {
         const double gate = gate_up[row * 2 * cols + col];
-        const double expected = gate / (1.0 + std::exp(-gate)) * gate_up[(row * 2 + 1) * cols + col];
+        const double expected =
+            gate / (1.0 + std::exp(-gate)) * gate_up[(row * 2 + 1) * cols + col];
         ASSERT_NEAR(result[row * cols + col], expected, 1e-6 * std::abs(expected) + 1e-30)
             << "gate " << gate;
       }
@@ -115,8 +116,8 @@ TEST(CpuBackendTest, EmbedAndGatherRows) {
   backend->Embed(*table, tokens, out);
   const std::vector<float> result = ToVector(*backend, out);
   for (int i = 0; i < 50; ++i) {
-    EXPECT_TRUE(std::equal(values[tokens[i]].begin(), values[tokens[i]].end(),
-                           result.begin() + i * kCols));
+    EXPECT_TRUE(
+        std::equal(values[tokens[i]].begin(), values[tokens[i]].end(), result.begin() + i * kCols));
   }
 
   const Tensor gathered = PoisonedTensor(*backend, 3, kCols);

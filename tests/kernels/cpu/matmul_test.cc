@@ -129,7 +129,8 @@ INSTANTIATE_TEST_SUITE_P(Targets, MatMulTest,
                          });
 
 TEST(PackedMatrixTest, Q4ScalesOfEverySize) {
-  // d * (q - 8) where d is the smallest and the largest f16, subnormal ones, zero and negative ones.
+  // d * (q - 8) where d is the smallest and the largest f16, subnormal ones, zero and negative
+  // ones.
   const std::unique_ptr<Backend> backend = MakeCpuBackend(1);
   for (const uint16_t d : {0x0000, 0x0001, 0x007f, 0x0080, 0x00ff, 0x01ff, 0x03ff, 0x0400, 0x3c00,
                            0x6fff, 0x7000, 0x7bff, 0x8001, 0xbc00, 0xefff, 0xf000}) {

@@ -19,7 +19,8 @@ inline std::unique_ptr<Backend> MakeCpuBackend(int threads) {
   return std::move(CreateCpuBackend({.threads = threads})).value();
 }
 
-inline std::vector<float> RandomFloats(std::mt19937& random, int64_t count, float deviation = 1.0f) {
+inline std::vector<float> RandomFloats(std::mt19937& random, int64_t count,
+                                       float deviation = 1.0f) {
   std::normal_distribution<float> normal(0.0f, deviation);
   std::vector<float> values(count);
   for (float& value : values) value = normal(random);
