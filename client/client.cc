@@ -155,7 +155,9 @@ absl::StatusOr<v1::AppendResponse> Client::Append(const std::string& id,
       if (on_sent) on_sent(sent);
     }
   }
-  if (sent == 0) writer->Write(request);  // An empty text still names its session.
+  request.clear_text();
+  request.set_end_of_text(true);
+  writer->Write(request);  // If it fails, the status says why.
   writer->WritesDone();
   absl::Status status = ToStatus(writer->Finish());
   if (!status.ok()) return status;

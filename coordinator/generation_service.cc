@@ -4,27 +4,12 @@
 #include <string>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "coordinator/forward.h"
 #include "coordinator/leader.h"
 #include "proto/grpc_status.h"
 #include "weir/worker/v1/worker.grpc.pb.h"
 
 namespace weir {
-namespace {
-
-// A stream that the caller ended and one that broke both end the reading; that it broke is known a
-// moment later. The difference matters: only the former ends the text.
-constexpr absl::Duration kBreakNoticed = absl::Milliseconds(2);
-
-bool StreamBroke(const grpc::ServerContext& context) {
-  if (context.IsCancelled()) return true;
-  absl::SleepFor(kBreakNoticed);
-  return context.IsCancelled();
-}
-
-}  // namespace
-
 grpc::Status GenerationService::Append(grpc::ServerContext* context,
                                        grpc::ServerReader<v1::AppendRequest>* reader,
                                        v1::AppendResponse* response) {
@@ -40,33 +25,16 @@ grpc::Status GenerationService::ForwardAppend(const grpc::ServerContext& context
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
                         "the stream ended without a message; the first names the session");
   }
-  const std::string id = piece.request().session_id();
-  auto leader = router_->ForSession(id);
+  auto leader = router_->ForSession(piece.request().session_id());
   if (!leader.ok()) return ToGrpcStatus(leader.status());
 
   LeaderCall call(*std::move(leader), context);
   worker::v1::AppendResponse appended;
   const auto writer = call.stub()->Append(call.context(), &appended);
   bool open = writer->Write(piece);
-  while (open && reader->Read(piece.mutable_request())) {
-    const std::string& other = piece.request().session_id();
-    if (!other.empty() && other != id) {
-      // Leaves the text open, as a break does.
-      call.context()->TryCancel();
-      writer->Finish();
-      return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
-                          "session_id differs from that of the first message");
-    }
-    open = writer->Write(piece);
-  }
+  while (open && reader->Read(piece.mutable_request())) open = writer->Write(piece);
   // When the leader ended the call, its status says why.
-  if (open) {
-    if (StreamBroke(context)) {
-      call.context()->TryCancel();
-    } else {
-      writer->WritesDone();
-    }
-  }
+  if (open) writer->WritesDone();
   const grpc::Status status = writer->Finish();
   *response = std::move(*appended.mutable_response());
   return call.Result(status);

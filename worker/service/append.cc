@@ -63,15 +63,22 @@ absl::Status Receive(HostedSession& session, const v1::AppendRequest& request) {
 }
 
 absl::Status Broken() {
-  return absl::CancelledError("the stream broke before the text ended; the text stays open");
+  return absl::CancelledError("the stream broke; what was received of the text stays");
 }
 
 // Receives all messages, `request` being the first, and gives their tokens to the run. OK when the
-// client closed the stream.
+// client closed the stream; the text is kEnding if a message said so.
 absl::Status ReceiveAll(HostedSession& session, AppendStream& stream, v1::AppendRequest& request,
                         Run& run) {
+  bool ended = false;
   do {
-    const absl::Status received = Receive(session, request);
+    if (ended) {
+      return absl::InvalidArgumentError(absl::StrCat("the piece at offset ", request.offset(),
+                                                     " follows the one with end_of_text"));
+    }
+    absl::Status received = Receive(session, request);
+    ended = request.end_of_text();
+    if (ended && received.ok()) received = session.text.End();
     // What came before a fault belongs to the session all the same.
     const absl::Status fed = FeedPending(session, run);
     if (!received.ok()) return received;
@@ -104,8 +111,7 @@ absl::Status Append(LeaderState& leader, AppendStream& stream, v1::AppendRespons
   }
   absl::StatusOr<std::unique_ptr<Run>> run = StartAppendRun(leader, session, cancelled);
   if (!run.ok()) return run.status();
-  absl::Status status = ReceiveAll(session, stream, request, **run);
-  if (status.ok()) status = session.text.End();
+  const absl::Status status = ReceiveAll(session, stream, request, **run);
   session.text.Break();
   if (!status.ok()) return status;
 

@@ -96,6 +96,46 @@ TEST_F(AppendTest, ABrokenStreamLeavesTheTextOpen) {
   EXPECT_THAT(leader_.engine().Get("s").text_ends, IsEmpty());
 }
 
+TEST_F(AppendTest, AStreamThatClosesBeforeTheEndOfItsTextLeavesItOpen) {
+  ASSERT_EQ(Run(ScriptedAppendStream("s", End::kLeftOpen).Add(0, "the hen and the")),
+            absl::OkStatus());
+  EXPECT_TRUE(response_.session().append_open());
+  EXPECT_EQ(response_.session().appended_bytes(), 15);
+  ASSERT_EQ(Run(ScriptedAppendStream("s").Add(15, " running hen")), absl::OkStatus());
+  EXPECT_EQ(leader_.engine().Get("s").chunks, Chunks("the hen and the running hen"));
+}
+
+TEST_F(AppendTest, NothingFollowsTheEndOfAText) {
+  class EndsTwice : public ScriptedAppendStream {
+   public:
+    EndsTwice() : ScriptedAppendStream("s") { Add(0, "abc").Add(3, "def"); }
+    bool Read(v1::AppendRequest* request) override {
+      const bool read = ScriptedAppendStream::Read(request);
+      request->set_end_of_text(true);
+      return read;
+    }
+  } stream;
+  const absl::Status status = Run(stream);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("offset 3"));
+  EXPECT_EQ(DescribeSession(*leader_, "s")->appended_bytes(), 3);
+}
+
+TEST_F(AppendTest, AStreamIsForOneSession) {
+  leader_.Open("t");
+  class ChangesSession : public ScriptedAppendStream {
+   public:
+    ChangesSession() : ScriptedAppendStream("s") { Add(0, "abc").Add(3, "def"); }
+    bool Read(v1::AppendRequest* request) override {
+      const bool read = ScriptedAppendStream::Read(request);
+      if (request->offset() == 3) request->set_session_id("t");
+      return read;
+    }
+  } stream;
+  EXPECT_EQ(Run(stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DescribeSession(*leader_, "t")->appended_bytes(), 0);
+}
+
 TEST_F(AppendTest, SendingAllAgainHasNoEffect) {
   ASSERT_EQ(Run(ScriptedAppendStream("s").Add(0, "the hen")), absl::OkStatus());
   const auto before = leader_.engine().Get("s").chunks;

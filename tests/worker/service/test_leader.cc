@@ -94,6 +94,7 @@ bool ScriptedAppendStream::Read(v1::AppendRequest* request) {
   if (*cancelled_) return false;
   if (next_ < messages_.size()) {
     *request = messages_[next_++];
+    request->set_end_of_text(end_ == End::kClosed && next_ == messages_.size());
     return true;
   }
   if (end_ == End::kBroken) *cancelled_ = true;

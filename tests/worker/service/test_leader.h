@@ -43,7 +43,8 @@ class TestLeader {
 // A stream of Append with the messages and the end that the test says.
 class ScriptedAppendStream : public AppendStream {
  public:
-  enum class End { kClosed, kBroken };
+  // kClosed: the last message ends the text.
+  enum class End { kClosed, kLeftOpen, kBroken };
 
   explicit ScriptedAppendStream(std::string session_id, End end = End::kClosed)
       : session_id_(std::move(session_id)), end_(end) {}

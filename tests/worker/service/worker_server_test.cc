@@ -115,6 +115,7 @@ class WorkerServerTest : public ::testing::Test {
       request.mutable_request()->set_session_id(id);
       request.mutable_request()->set_offset(static_cast<int64_t>(at));
       request.mutable_request()->set_text(text.substr(at, std::min<size_t>(37, to - at)));
+      request.mutable_request()->set_end_of_text(whole && at + 37 >= to);
       writer->Write(request);
     }
     if (whole) {

@@ -104,6 +104,7 @@ TEST_F(WorkerServiceTest, AllCallsReachTheLeader) {
     worker::v1::AppendRequest request;
     request.mutable_request()->set_session_id("s");
     request.mutable_request()->set_text("xyz");
+    request.mutable_request()->set_end_of_text(true);
     writer->Write(request);
     writer->WritesDone();
     ASSERT_TRUE(writer->Finish().ok());
