@@ -116,7 +116,8 @@ TEST_F(StepExecutorTest, PlansThatMakeNoSenseAreRefused) {
   StepPlan reset;
   reset.resets.push_back({.cache_slot = 2, .cascade = kCascade});
   EXPECT_THAT(refused(reset), HasSubstr("slot 2 of 2"));
-  reset.resets = {{.cache_slot = 1, .cascade = {.sinks = 2, .slots = 6, .sub_caches = 1, .stride = 4}}};
+  reset.resets = {
+      {.cache_slot = 1, .cascade = {.sinks = 2, .slots = 6, .sub_caches = 1, .stride = 4}}};
   EXPECT_THAT(refused(reset), HasSubstr("sinks + slots"));
   StepPlan inspection;
   inspection.inspection = Inspection{.cache_slot = 0, .layer = 1};
