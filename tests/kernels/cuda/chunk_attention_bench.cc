@@ -69,6 +69,10 @@ void Bench(const Settings& settings, int window, int rows) {
   const DeviceArray<__nv_bfloat16> cached_values(
       RandomValues(int64_t{settings.kv_heads} * cached * d, 2));
   const DeviceArray<__nv_bfloat16> qkv(RandomValues(rows * row_stride, 3));
+  // Of any key here, with room to spare.
+  const float norm = 2.0f * std::sqrt(static_cast<float>(d));
+  const DeviceArray<float> key_norms(
+      std::vector<float>(int64_t{settings.kv_heads} * (cached + rows), norm));
   DeviceArray<__nv_bfloat16> out(int64_t{rows} * settings.heads * d);
   DeviceArray<float> log2_normalizers(int64_t{settings.heads} * rows);
   DeviceArray<unsigned long long> column_sums(int64_t{settings.heads} * (cached + rows));
@@ -85,6 +89,8 @@ void Bench(const Settings& settings, int window, int rows) {
       .cached_values = {cached_values.data(), d, int64_t{cached} * d},
       .own_keys = {qkv.data() + settings.heads * d, row_stride, d},
       .own_values = {qkv.data() + (settings.heads + settings.kv_heads) * d, row_stride, d},
+      .cached_key_norms = key_norms.data(),
+      .own_key_norms = key_norms.data(),
       .out = out.data(),
       .out_stride = int64_t{settings.heads} * d,
       .log2_normalizers = log2_normalizers.data(),
@@ -92,7 +98,7 @@ void Bench(const Settings& settings, int window, int rows) {
   };
   int blocks = 0;
   CheckCuda(cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, 0));
-  const PrefillSchedule schedule = SchedulePrefill(rows, cached, settings.heads, blocks);
+  const PrefillSchedule schedule = SchedulePrefill({rows, cached, settings.heads, settings.kv_heads}, blocks);
   const DeviceArray<PrefillItem> items(schedule.items);
   const DeviceArray<int> first_item(schedule.first_item);
   const DeviceSchedule device_schedule = {items.data(), first_item.data(),

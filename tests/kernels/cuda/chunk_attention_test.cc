@@ -92,20 +92,22 @@ struct Result {
   std::vector<double> column_sums;      // [query_heads][cached + rows]
 };
 
-// In which of the steps of the fast kernel a row of tile `row_tile` meets a key: own tiles from the
-// diagonal, the first cached tile second.
-int VisitOf(const Problem& problem, int row, int key) {
-  const int diagonal = row / 128;
-  if (key >= problem.shape.cached) {
-    const int tile = (key - problem.shape.cached) / 128;
-    if (tile == diagonal) return 0;
-    return problem.shape.cached > 0 ? 1 + diagonal - tile : diagonal - tile;
-  }
-  return key < 128 ? 1 : 1 + diagonal + key / 128;
+// In which of its steps the fast kernel shows a row a key. Three blocks of 64 rows, the heads of a
+// KV head in turn, share their steps: tiles of 128 keys, from the own tile where the last of them ends
+// downwards, but the first cached tile second, and the other cached tiles last.
+int StepOf(const Problem& problem, int row, int head, int key) {
+  const int group = problem.shape.query_heads / problem.shape.kv_heads;
+  const int row_block = row / 64 * group + head % group;
+  const int last_row = std::min((row_block / 3 * 3 + 2) / group * 64, problem.shape.rows - 1);
+  const int last_own_tile = last_row / 128;
+  const int cached = problem.shape.cached;
+  if (key < cached) return key < 128 ? 1 : 1 + last_own_tile + key / 128;
+  const int tile = (key - cached) / 128;
+  return last_own_tile - tile + (tile < last_own_tile && cached > 0 ? 1 : 0);
 }
 
 // In double precision, one row at a time. If `running`, column sums use the sum of the keys of all
-// visits so far instead of the sum over all keys.
+// steps so far instead of the sum over all keys.
 Result Reference(const Problem& problem, bool running) {
   const Shape& shape = problem.shape;
   const int d = shape.head_dim;
@@ -127,12 +129,12 @@ Result Reference(const Problem& problem, bool running) {
         scores[key] = dot / std::sqrt(static_cast<double>(d));
       }
       const double largest = *std::max_element(scores.begin(), scores.end());
-      std::vector<double> visited(shape.cached / 128 + row / 128 + 4, 0.0);
+      std::vector<double> visited(problem.keys() / 128 + 4, 0.0);
       double total = 0.0;
       for (int key = 0; key < seen; ++key) {
         scores[key] = std::exp(scores[key] - largest);
         total += scores[key];
-        visited[VisitOf(problem, row, key)] += scores[key];
+        visited[StepOf(problem, row, head, key)] += scores[key];
       }
       for (size_t i = 1; i < visited.size(); ++i) visited[i] += visited[i - 1];
       const double weight = std::pow(shape.beta, shape.rows - 1 - row);
@@ -141,13 +143,31 @@ Result Reference(const Problem& problem, bool running) {
         const __nv_bfloat16* value = problem.Value(key, kv_head);
         for (int i = 0; i < d; ++i) out[i] += scores[key] / total * __bfloat162float(value[i]);
         result.column_sums[int64_t{head} * problem.keys() + key] +=
-            weight * scores[key] / (running ? visited[VisitOf(problem, row, key)] : total);
+            weight * scores[key] / (running ? visited[StepOf(problem, row, head, key)] : total);
       }
       result.log2_normalizers[int64_t{head} * shape.rows + row] =
           (largest + std::log(total)) / std::log(2.0);
     }
   }
   return result;
+}
+
+// The largest norm of each tile of keys [first, first + count).
+std::vector<float> KeyNorms(const Problem& problem, int first, int count) {
+  const int tiles = (count + kNormTile - 1) / kNormTile;
+  std::vector<float> norms(int64_t{problem.shape.kv_heads} * tiles, 0.0f);
+  for (int head = 0; head < problem.shape.kv_heads; ++head) {
+    for (int key = 0; key < count; ++key) {
+      double sum = 0.0;
+      for (int i = 0; i < problem.shape.head_dim; ++i) {
+        const double value = __bfloat162float(problem.Key(first + key, head)[i]);
+        sum += value * value;
+      }
+      float& norm = norms[head * tiles + key / kNormTile];
+      norm = std::max(norm, static_cast<float>(std::sqrt(sum)));
+    }
+  }
+  return norms;
 }
 
 enum class Kernel { kPortable, kHopperPlain, kHopperFast, kHopperExact };
@@ -158,6 +178,8 @@ Result Compute(const Problem& problem, Kernel kernel) {
   const DeviceArray<__nv_bfloat16> cached_keys(problem.cached_keys);
   const DeviceArray<__nv_bfloat16> cached_values(problem.cached_values);
   const DeviceArray<__nv_bfloat16> qkv(problem.qkv);
+  const DeviceArray<float> cached_key_norms(KeyNorms(problem, 0, shape.cached));
+  const DeviceArray<float> own_key_norms(KeyNorms(problem, shape.cached, shape.rows));
   DeviceArray<__nv_bfloat16> out(int64_t{shape.rows} * shape.query_heads * d);
   DeviceArray<float> log2_normalizers(int64_t{shape.query_heads} * shape.rows);
   DeviceArray<unsigned long long> column_sums(int64_t{shape.query_heads} * problem.keys());
@@ -176,6 +198,8 @@ Result Compute(const Problem& problem, Kernel kernel) {
       .cached_values = {cached_values.data(), d, int64_t{problem.slots} * d},
       .own_keys = {qkv.data() + shape.query_heads * d, problem.row_stride, d},
       .own_values = {qkv.data() + (shape.query_heads + shape.kv_heads) * d, problem.row_stride, d},
+      .cached_key_norms = cached_key_norms.data(),
+      .own_key_norms = own_key_norms.data(),
       .out = out.data(),
       .out_stride = int64_t{shape.query_heads} * d,
       .log2_normalizers = log2_normalizers.data(),
@@ -185,7 +209,7 @@ Result Compute(const Problem& problem, Kernel kernel) {
     CheckCuda(LaunchPortableChunkAttention(attention, nullptr));
   } else {
     const PrefillSchedule schedule =
-        SchedulePrefill(shape.rows, shape.cached, shape.query_heads, 132);
+        SchedulePrefill({shape.rows, shape.cached, shape.query_heads, shape.kv_heads}, 132);
     const DeviceArray<PrefillItem> items(schedule.items);
     const DeviceArray<int> first_item(schedule.first_item);
     CheckCuda(LaunchHopperChunkAttention(
@@ -273,7 +297,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{128, 2, 2, 128, 128, 0.5}, Shape{128, 5, 1, 1000, 77, 0.99, 6.0},
                     Shape{128, 2, 1, 257, 385, 0.0}, Shape{64, 1, 1, 0, 1, 0.9},
                     Shape{64, 9, 3, 500, 200, 0.9999999}, Shape{64, 4, 4, 129, 257, 0.99, 6.0},
-                    Shape{64, 2, 1, 0, 400, 0.999}));
+                    Shape{64, 2, 1, 0, 400, 0.999},
+                    Shape{128, 4, 1, 900, 200, 0.99, 30.0}));
 
 }  // namespace
 }  // namespace weir
