@@ -1,12 +1,12 @@
 #include "kernels/cpu/aligned_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <new>
 #include <utility>
 
@@ -19,6 +19,9 @@ namespace {
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
+// The kernel promises more than there is, and ends the process that takes it at its word.
+int64_t PhysicalMemory() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
+
 }  // namespace
 
 void AlignedMemory::Free::operator()(std::byte* data) const { std::free(data); }
@@ -26,7 +29,7 @@ void AlignedMemory::Free::operator()(std::byte* data) const { std::free(data); }
 absl::StatusOr<AlignedMemory> AlignedMemory::Allocate(int64_t bytes, absl::string_view what) {
   const int64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
   std::byte* data = nullptr;
-  if (bytes >= 0 && bytes < std::numeric_limits<int64_t>::max() - 2 * kHugePage) {
+  if (bytes >= 0 && bytes < PhysicalMemory()) {
     const int64_t size = (bytes + kReadablePast + alignment - 1) / alignment * alignment;
     data = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
     if (data != nullptr) {
