@@ -97,8 +97,7 @@ absl::StatusOr<LlamaConfig> ReadLlamaConfig(const GgufFile& file) {
   if (!architecture.ok()) return architecture.status();
   if (*architecture != "llama") {
     return absl::UnimplementedError(absl::StrCat(file.path(), ": general.architecture is ",
-                                                 QuoteName(*architecture),
-                                                 "; Weir runs 'llama'"));
+                                                 QuoteName(*architecture), "; Weir runs 'llama'"));
   }
 
   ConfigReader reader(file);
