@@ -110,11 +110,12 @@ absl::Status GroupMember::Serve(const GroupPlace& place, GroupMembership& member
     absl::MutexLock lock(&mutex_);
     status_ = why;
   }
-  // If the coordinator ended the membership, its reason tells more than what followed here.
+  // If the coordinator ended the membership, its sentence tells more than what followed here.
   const absl::Status ended = membership.Leave();
-  if (!absl::IsCancelled(ended)) why = ended;
   const absl::Status lost = absl::UnavailableError(
-      absl::StrCat("generation ", place.generation, " of the group is over: ", why.message()));
+      absl::IsCancelled(ended)
+          ? absl::StrCat("generation ", place.generation, " of the group is over: ", why.message())
+          : std::string(ended.message()));
   if (engine.ok()) host_->Stop(lost);
   return lost;
 }
