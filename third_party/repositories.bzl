@@ -73,22 +73,6 @@ def system_libraries():
         requires = ["/usr/include/nlohmann/json.hpp"],
     )
     system_library(
-        name = "openblas",
-        build_file = "//third_party:openblas.BUILD",
-        debian_package = "libopenblas-serial-dev",
-        links = {
-            "include": "/usr/include/x86_64-linux-gnu/openblas-serial",
-            "lib": _LIB + "openblas-serial",
-        },
-        requires = [_LIB + "openblas-serial/libopenblas.a"],
-    )
-    system_library(
-        name = "pcre2",
-        build_file = "//third_party:pcre2.BUILD",
-        debian_package = "libpcre2-dev",
-        requires = ["/usr/include/pcre2.h", _LIB + "libpcre2-8.a"],
-    )
-    system_library(
         name = "prometheus_cpp",
         build_file = "//third_party:prometheus_cpp.BUILD",
         debian_package = "prometheus-cpp-dev",
