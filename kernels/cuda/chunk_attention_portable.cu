@@ -169,7 +169,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kTile / 4; ++i) {
       const int row = tile_row + i * 4 + quarter;
       if (row >= attention.rows || key > attention.cached + row) continue;
-      const float log2_weight = attention.log2_beta * (attention.rows - 1 - row);
+      const int later_rows = attention.rows - 1 - row;
+      // A decay of 0 makes the logarithm -infinity, and 0 times infinity is no number.
+      const float log2_weight = later_rows == 0 ? 0.0f : attention.log2_beta * later_rows;
       const float log2_normalizer =
           attention.log2_normalizers[static_cast<int64_t>(head) * attention.rows + row];
       sum += exp2f(log2_scale * Dot<kHeadDim>(tiles.queries[i * 4 + quarter], tiles.keys[line]) -

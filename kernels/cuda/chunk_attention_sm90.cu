@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "kernels/cuda/column_sums_kernel_sm90.cuh"
 #include "kernels/cuda/prefill_kernel_sm90.cuh"
 #include "kernels/cuda/tensor_map.h"
 
@@ -41,6 +42,9 @@ cudaError_t MakeMaps(const ChunkAttention& attention, PrefillMaps* maps) {
   return error;
 }
 
+// A decay of 0 makes the logarithm -infinity, and 0 times infinity is no number.
+float Log2Beta(const ChunkAttention& attention) { return std::fmax(attention.log2_beta, -1e30f); }
+
 template <int kHeadDim, bool kColumnSums>
 cudaError_t LaunchPrefill(const ChunkAttention& attention, const DeviceSchedule& schedule,
                           const PrefillMaps& maps, cudaStream_t stream) {
@@ -53,8 +57,7 @@ cudaError_t LaunchPrefill(const ChunkAttention& attention, const DeviceSchedule&
       .rows = attention.rows,
       .cached = attention.cached,
       .group = attention.query_heads / attention.kv_heads,
-      // A decay of 0 makes this -infinity, and 0 times infinity is no number.
-      .log2_beta = std::fmax(attention.log2_beta, -1e30f),
+      .log2_beta = Log2Beta(attention),
       .log2_scale = Log2Scale(kHeadDim),
       .cached_key_norms = attention.cached_key_norms,
       .own_key_norms = attention.own_key_norms,
@@ -70,14 +73,46 @@ cudaError_t LaunchPrefill(const ChunkAttention& attention, const DeviceSchedule&
 }
 
 template <int kHeadDim>
+cudaError_t LaunchColumnSums(const ChunkAttention& attention, const PrefillMaps& prefill_maps,
+                             cudaStream_t stream) {
+  static_assert(kColumnTile == kKeyTile);
+  ColumnMaps maps;
+  maps.cached_keys = prefill_maps.cached_keys;
+  maps.own_keys = prefill_maps.own_keys;
+  cudaError_t error = MakeTensorMap(attention.queries, attention.rows, attention.query_heads,
+                                    kHeadDim, kColumnTile, &maps.queries);
+  if (error != cudaSuccess) return error;
+  const auto kernel = ColumnSumsKernel<kHeadDim>;
+  constexpr int kBytes = sizeof(ColumnShared<kHeadDim>);
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error != cudaSuccess) return error;
+  const ColumnArguments arguments = {
+      .rows = attention.rows,
+      .cached = attention.cached,
+      .group = attention.query_heads / attention.kv_heads,
+      .log2_beta = Log2Beta(attention),
+      .log2_scale = Log2Scale(kHeadDim),
+      .log2_normalizers = attention.log2_normalizers,
+      .column_sums = attention.column_sums,
+  };
+  const auto tiles = [](int keys) { return (keys + kColumnTile - 1) / kColumnTile; };
+  const dim3 grid(tiles(attention.cached) + tiles(attention.rows), attention.kv_heads);
+  kernel<<<grid, kColumnThreads, kBytes, stream>>>(maps, arguments);
+  return cudaGetLastError();
+}
+
+template <int kHeadDim>
 cudaError_t Launch(const ChunkAttention& attention, const DeviceSchedule& schedule,
                    ColumnSumMode mode, cudaStream_t stream) {
   PrefillMaps maps;
-  const cudaError_t error = MakeMaps(attention, &maps);
+  cudaError_t error = MakeMaps(attention, &maps);
   if (error != cudaSuccess) return error;
-  return mode == ColumnSumMode::kFast
-             ? LaunchPrefill<kHeadDim, true>(attention, schedule, maps, stream)
-             : LaunchPrefill<kHeadDim, false>(attention, schedule, maps, stream);
+  if (mode == ColumnSumMode::kFast) {
+    return LaunchPrefill<kHeadDim, true>(attention, schedule, maps, stream);
+  }
+  error = LaunchPrefill<kHeadDim, false>(attention, schedule, maps, stream);
+  if (error != cudaSuccess || mode == ColumnSumMode::kNone) return error;
+  return LaunchColumnSums<kHeadDim>(attention, maps, stream);
 }
 
 }  // namespace

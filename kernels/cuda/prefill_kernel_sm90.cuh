@@ -25,6 +25,7 @@
 #include "kernels/cuda/online_softmax.h"
 #include "kernels/cuda/prefill_schedule.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/ring_position.h"
 #include "kernels/cuda/shared_tile.h"
 #include "kernels/cuda/wgmma.h"
 
@@ -62,6 +63,8 @@ struct PrefillShared {
   SharedTile<kBlockRows, kHeadDim> queries[kConsumerGroups];
   SharedTile<kKeyTile, kHeadDim> keys[kStages];
   SharedTile<kKeyTile, kHeadDim> values[kStages];
+  float key_norms[kStages];
+  float2 row_weights[kConsumerGroups][128];  // of the two rows of every consumer thread
   ColumnQuad sums[kSumStages][kConsumerWarps][32];
   uint64_t queries_full, queries_empty;
   uint64_t keys_full[kStages], keys_empty[kStages];
@@ -104,20 +107,6 @@ struct KeyTiles {
   }
 };
 
-// A place in a ring of `kStages` buffers; the parity tells its n-th use from the next.
-template <int kStages>
-struct RingPosition {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 template <int kHeadDim>
 __device__ void FeedTiles(PrefillShared<kHeadDim>& shared, const PrefillMaps& maps,
                           const PrefillArguments& arguments) {
@@ -134,7 +123,12 @@ __device__ void FeedTiles(PrefillShared<kHeadDim>& shared, const PrefillMaps& ma
     const auto load_keys = [&](int step) {
       const auto [own, first_key] = tiles[step];
       uint64_t* full = &shared.keys_full[key_position.stage];
+      const int tiles_of_head =
+          ((own ? arguments.rows : arguments.cached) + kNormTile - 1) / kNormTile;
+      const float* norms = own ? arguments.own_key_norms : arguments.cached_key_norms;
+      const float norm = norms[item.kv_head * tiles_of_head + first_key / kNormTile];
       BarrierWait(&shared.keys_empty[key_position.stage], key_position.parity ^ 1);
+      shared.key_norms[key_position.stage] = norm;
       BarrierArriveExpect(full, kBytes);
       shared.keys[key_position.stage].Load(own ? &maps.own_keys : &maps.cached_keys, full,
                                            first_key, item.kv_head);
@@ -170,19 +164,29 @@ template <int kHeadDim>
 __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
                                   const PrefillArguments& arguments) {
   const int lane = threadIdx.x % 32;
+  const int columns[2] = {ColumnOfPair(lane, 0), ColumnOfPair(lane, 1)};
   const int64_t keys = arguments.cached + arguments.rows;
   RingPosition<PrefillShared<kHeadDim>::kSumStages> position;
   const int end = arguments.first_item[blockIdx.x + 1];
   for (int i = arguments.first_item[blockIdx.x]; i < end; ++i) {
     const PrefillItem item = arguments.items[i];
     const KeyTiles tiles(arguments, item);
-    for (int step = 0; step < tiles.count(); ++step) {
+    const int steps = tiles.count();
+    int heads[kConsumerGroups];  // -1 where there is no such row block
+#pragma unroll
+    for (int group = 0; group < kConsumerGroups; ++group) {
+      const RowBlock block(arguments, item, group);
+      heads[group] = block.first_row < arguments.rows ? block.head : -1;
+    }
+    for (int step = 0; step < steps; ++step) {
       const auto [own, first_key] = tiles[step];
       const int limit = (own ? arguments.rows : arguments.cached) - first_key;
-      const int64_t first_column = (own ? arguments.cached : 0) + first_key;
+      unsigned long long* first_column =
+          arguments.column_sums + (own ? arguments.cached : 0) + first_key;
       BarrierWait(&shared.sums_full[position.stage], position.parity);
-#pragma unroll 1
+#pragma unroll
       for (int group = 0; group < kConsumerGroups; ++group) {
+        if (heads[group] < 0) continue;
         float2 sums[2] = {};
 #pragma unroll
         for (int warp = 0; warp < 4; ++warp) {
@@ -193,13 +197,11 @@ __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
             sums[pair].y += HighOfPair(quad.pairs[pair]);
           }
         }
-        const RowBlock block(arguments, item, group);
-        if (block.first_row >= arguments.rows) continue;
-        unsigned long long* to = arguments.column_sums + block.head * keys + first_column;
+        unsigned long long* to = first_column + heads[group] * keys;
         constexpr float kUnit = 1ull << kColumnSumBits;
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
-          const int column = ColumnOfPair(lane, pair);
+          const int column = columns[pair];
           if (column < limit) AddToGlobal(to + column, __float2ull_rn(sums[pair].x * kUnit));
           if (column + 1 < limit) {
             AddToGlobal(to + column + 1, __float2ull_rn(sums[pair].y * kUnit));
@@ -232,7 +234,6 @@ class PrefillConsumer {
     for (int i = arguments_.first_item[blockIdx.x]; i < end; ++i) {
       const PrefillItem item = arguments_.items[i];
       const RowBlock block(arguments_, item, group_);
-      kv_head_ = item.kv_head;
       Attend(KeyTiles(arguments_, item), block.first_row);
       Store(block);
     }
@@ -247,25 +248,19 @@ class PrefillConsumer {
     softmax_.Start();
 #pragma unroll
     for (float& value : output_) value = 0.0f;
-    float row_weights[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int later_rows = arguments_.rows - 1 - (first_row + line_ + half * 8);
-      row_weights[half] = later_rows < 0 ? 0.0f : Exp2(arguments_.log2_beta * later_rows);
-    }
+    row_weights() = {RowWeight(first_row + line_), RowWeight(first_row + line_ + 8)};
 
     BarrierWait(&shared_.queries_full, query_parity_);
     const float query_norms[2] = {QueryNorm(line_), QueryNorm(line_ + 8)};
     const int steps = tiles.count();
-    float key_norm = KeyNorm(tiles[0]);
+    BarrierWait(&shared_.keys_full[position_.stage], position_.parity);
     for (int step = 0; step < steps; ++step) {
-      BarrierWait(&shared_.keys_full[position_.stage], position_.parity);
       WgmmaFence();
       EnqueueScores();
       WgmmaCommit();
       if (step > 0) HandOverColumnSums();
+      const float key_norm = shared_.key_norms[position_.stage];
       const float bounds[2] = {query_norms[0] * key_norm, query_norms[1] * key_norm};
-      if (step + 1 < steps) key_norm = KeyNorm(tiles[step + 1]);
       WgmmaWait<0>();
       Release(&shared_.keys_empty[position_.stage]);
       if (step + 1 == steps) Release(&shared_.queries_empty);
@@ -281,17 +276,27 @@ class PrefillConsumer {
         probabilities_[i] = PackBFloat16(scores_[2 * i], scores_[2 * i + 1]);
       }
 
+      uint64_t* values_empty = &shared_.values_empty[position_.stage];
       BarrierWait(&shared_.values_full[position_.stage], position_.parity);
       WgmmaFence();
       EnqueueOutput();
       WgmmaCommit();
-      SumColumns(row_weights);
-      WgmmaWait<0>();
-      Release(&shared_.values_empty[position_.stage]);
+      SumColumns();
+      // This wait, a loop, also keeps the compiler from moving the sums past the wait below.
       position_.Advance();
+      if (step + 1 < steps) BarrierWait(&shared_.keys_full[position_.stage], position_.parity);
+      WgmmaWait<0>();
+      Release(values_empty);
     }
     HandOverColumnSums();
     query_parity_ ^= 1;
+  }
+
+  __device__ float2& row_weights() { return shared_.row_weights[group_][threadIdx.x % 128]; }
+
+  __device__ float RowWeight(int row) {
+    const int later_rows = arguments_.rows - 1 - row;
+    return later_rows < 0 ? 0.0f : Exp2(arguments_.log2_beta * later_rows);
   }
 
   // Norm of a query of the block, by the four lanes that share its accumulators.
@@ -311,17 +316,11 @@ class PrefillConsumer {
     return sqrtf(QuadSum(sum));
   }
 
-  __device__ float KeyNorm(KeyTiles::Tile tile) {
-    const int keys = tile.own ? arguments_.rows : arguments_.cached;
-    const float* norms = tile.own ? arguments_.own_key_norms : arguments_.cached_key_norms;
-    return norms[kv_head_ * ((keys + kNormTile - 1) / kNormTile) + tile.first_key / kNormTile];
-  }
-
   __device__ void EnqueueScores() {
 #pragma unroll
     for (int step = 0; step < kHeadDim / 16; ++step) {
-      WgmmaSharedShared<kKeyTile>::Run(scores_, DimensionsDeep(shared_.queries[group_], step),
-                                       DimensionsDeep(shared_.keys[position_.stage], step),
+      WgmmaSharedShared<kKeyTile>::Run(scores_, DimensionsDeep(shared_.queries[group_], 0, step),
+                                       DimensionsDeep(shared_.keys[position_.stage], 0, step),
                                        step > 0);
     }
   }
@@ -352,18 +351,19 @@ class PrefillConsumer {
     }
   }
 
-  __device__ void SumColumns(const float (&row_weights)[2]) {
+  __device__ void SumColumns() {
     if constexpr (kColumnSums) {
-      // This wait, a loop, also keeps the compiler from moving the sums in between the products.
       BarrierWait(&shared_.sums_empty[sum_position_.stage], sum_position_.parity ^ 1);
-      float weights[2];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float normalizer = softmax_.normalizer(half);
-        weights[half] = normalizer > 0.0f ? __fdividef(row_weights[half], normalizer) : 0.0f;
-      }
-      column_sums_ = BeginColumnSums(probabilities_, weights[0], weights[1], lane_);
+      // Read here, the weights keep the compiler from moving the sums in between the products.
+      const float2 weights = LoadHere(&row_weights());
+      column_sums_ = BeginColumnSums(probabilities_, WeightOverNormalizer(weights.x, 0),
+                                     WeightOverNormalizer(weights.y, 1), lane_);
     }
+  }
+
+  __device__ float WeightOverNormalizer(float weight, int half) {
+    const float normalizer = softmax_.normalizer(half);
+    return normalizer > 0.0f ? __fdividef(weight, normalizer) : 0.0f;
   }
 
   __device__ void HandOverColumnSums() {
@@ -402,7 +402,6 @@ class PrefillConsumer {
   const int lane_;
   const int line_;  // this thread's first row in the block of 64; the second is 8 later
   OnlineSoftmax softmax_;
-  int kv_head_;
   uint32_t query_parity_ = 0;
   RingPosition<Shared::kStages> position_;
   RingPosition<Shared::kSumStages> sum_position_;

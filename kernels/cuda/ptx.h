@@ -49,13 +49,14 @@ __device__ inline void BarrierWait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
-// ---- Named barriers of the block, 1 .. 15; 0 is __syncthreads. ----
-
-__device__ inline void NamedBarrierSync(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-__device__ inline void NamedBarrierArrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+// Reads shared memory exactly here: neither earlier nor later.
+__device__ inline float2 LoadHere(const float2* from) {
+  float2 value;
+  asm volatile("ld.volatile.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(value.x), "=f"(value.y)
+               : "r"(SharedAddress(from))
+               : "memory");
+  return value;
 }
 
 // ---- Tensor copy engine (TMA) ----

@@ -42,12 +42,12 @@ __device__ inline uint64_t DescriptorAddress(const void* pointer) {
   return (SharedAddress(pointer) & 0x3ffff) / 16;
 }
 
-// Operand whose depth is the head's dimensions, from 16 * step on.
+// Operand whose depth is the head's dimensions, from 16 * step on; rows from `row`, a multiple of 8.
 template <int kRows, int kHeadDim>
-__device__ uint64_t DimensionsDeep(const SharedTile<kRows, kHeadDim>& tile, int step) {
+__device__ uint64_t DimensionsDeep(const SharedTile<kRows, kHeadDim>& tile, int row, int step) {
   // Groups of 8 rows are 1024 bytes apart. The leading stride is not used here.
   constexpr int kStepsPerPanel = kPanelDims / 16;
-  return (DescriptorStrides(16, 1024) | DescriptorAddress(tile.data)) +
+  return (DescriptorStrides(16, 1024) | DescriptorAddress(tile.data[0][row])) +
          (step / kStepsPerPanel * tile.kPanelBytes + step % kStepsPerPanel * 32) / 16;
 }
 
