@@ -44,9 +44,13 @@ void NaiveCascade::Admit(NaiveCachedToken token) {
       // The arrival challenges the newest token; the winner has the slot, the loser is gone.
       if (ring.empty()) {
         ring.push_back(std::move(arrival));
-      } else if (arrival.score >= ring.back().score) {
-        ring.back() = std::move(arrival);
+        return;
       }
+      contests_.push_back({.arrival = arrival.index,
+                           .newest = ring.back().index,
+                           .arrival_score = arrival.score,
+                           .newest_score = ring.back().score});
+      if (arrival.score >= ring.back().score) ring.back() = std::move(arrival);
       return;
     }
     ring.push_back(std::move(arrival));

@@ -38,6 +38,15 @@ struct NaiveCachedToken {
   std::vector<double> value;  // [head_dim], likewise
 };
 
+// An arrival that was not accepted, against the newest token of the ring it came to. The arrival
+// won if its score was at least the other's.
+struct NaiveContest {
+  int64_t arrival = 0;  // session index
+  int64_t newest = 0;
+  double arrival_score = 0.0;
+  double newest_score = 0.0;
+};
+
 // Not thread-safe.
 class NaiveCascade {
  public:
@@ -59,12 +68,16 @@ class NaiveCascade {
   // Sub-cache `i`, oldest token first.
   const std::deque<NaiveCachedToken>& ring(int i) const { return rings_[i]; }
   int64_t tokens_seen() const { return tokens_seen_; }
+  // All contests so far: how close a decision was tells whether other arithmetic must agree with
+  // it.
+  const std::vector<NaiveContest>& contests() const { return contests_; }
 
  private:
   NaiveCascadeSettings settings_;
   std::deque<NaiveCachedToken> sinks_;
   std::vector<std::deque<NaiveCachedToken>> rings_;  // [sub_caches]
   int64_t tokens_seen_ = 0;
+  std::vector<NaiveContest> contests_;
 };
 
 }  // namespace weir
