@@ -51,6 +51,13 @@ class LineReader {
     std::string line;
     if (!terminal_) return std::getline(std::cin, line) ? std::optional(line) : std::nullopt;
     std::unique_ptr<char, decltype(&std::free)> typed(readline("> "), &std::free);
+    while (typed == nullptr && Interrupted()) {
+      // There is no answer to stop; a Ctrl-C that came a moment late is not to end the
+      // conversation.
+      Interrupted() = false;
+      std::cerr << "\n(Ctrl-D ends the conversation)\n";
+      typed.reset(readline("> "));
+    }
     if (typed == nullptr) return std::nullopt;
     line = typed.get();
     if (!line.empty()) {

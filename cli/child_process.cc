@@ -71,7 +71,7 @@ ChildProcess::~ChildProcess() {
   Stop();
   const absl::Time deadline = absl::Now() + kTimeToEnd;
   while (!Ended()) {
-    if (absl::Now() > deadline) kill(pid_, SIGKILL);
+    if (absl::Now() > deadline) Kill();
     absl::SleepFor(absl::Milliseconds(10));
   }
   relay_.join();
@@ -79,15 +79,30 @@ ChildProcess::~ChildProcess() {
 
 std::optional<std::string> ChildProcess::Ended() {
   int status = 0;
-  if (!ended_ && waitpid(pid_, &status, WNOHANG) == pid_) {
-    ended_ = WIFSIGNALED(status) ? absl::StrCat("signal ", WTERMSIG(status))
-                                 : absl::StrCat("exit code ", WEXITSTATUS(status));
+  while (!ended_ && waitpid(pid_, &status, WNOHANG | WUNTRACED | WCONTINUED) == pid_) {
+    if (WIFSTOPPED(status)) {
+      suspended_at_ = absl::Now();
+    } else if (WIFCONTINUED(status)) {
+      suspended_at_.reset();
+    } else {
+      ended_ = WIFSIGNALED(status) ? absl::StrCat("signal ", WTERMSIG(status))
+                                   : absl::StrCat("exit code ", WEXITSTATUS(status));
+    }
   }
   return ended_;
 }
 
+absl::Duration ChildProcess::Suspended() {
+  if (Ended() || !suspended_at_) return absl::ZeroDuration();
+  return absl::Now() - *suspended_at_;
+}
+
 void ChildProcess::Stop() {
   if (!Ended()) kill(pid_, SIGTERM);
+}
+
+void ChildProcess::Kill() {
+  if (!Ended()) kill(pid_, SIGKILL);
 }
 
 }  // namespace weir

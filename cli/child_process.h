@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace weir {
 
@@ -25,14 +26,19 @@ class ChildProcess {
 
   // How it ended ("exit code 1", "signal 9"), once it has.
   std::optional<std::string> Ended();
+  // For how long it has been stopped (SIGSTOP, a debugger); zero while it runs.
+  absl::Duration Suspended();
   // Tells it to end; returns at once.
   void Stop();
+  // Ends it, also while it is stopped; returns at once.
+  void Kill();
 
  private:
   ChildProcess(pid_t pid, int output, const std::string& name);
 
   const pid_t pid_;
   std::optional<std::string> ended_;
+  std::optional<absl::Time> suspended_at_;
   std::thread relay_;
 };
 

@@ -43,6 +43,18 @@ std::vector<std::string> CommandNames(const CLI::App& app) {
   return names;
 }
 
+// The innermost command that the user named.
+const CLI::App& Chosen(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? app : Chosen(*chosen.front());
+}
+
+// As the user types it: "weir session create".
+std::string FullName(const CLI::App& app) {
+  const CLI::App* parent = app.get_parent();
+  return parent == nullptr ? app.get_name() : absl::StrCat(FullName(*parent), " ", app.get_name());
+}
+
 }  // namespace
 
 std::string Nearest(const std::string& word, const std::vector<std::string>& candidates) {
@@ -84,20 +96,20 @@ CLI::App* CommandLine::AddTo(CLI::App* parent, const std::string& name, const st
 int CommandLine::ReportUsage(const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app_.exit(error);  // --help
 
-  const std::vector<CLI::App*> chosen = app_.get_subcommands();
-  const CLI::App& command = chosen.empty() ? app_ : *chosen.front();
-  const std::string command_name = chosen.empty() ? "" : " " + command.get_name();
+  const CLI::App& command = Chosen(app_);
+  const bool needs_command = !command.get_subcommands(nullptr).empty();
+  const std::string command_name = FullName(command);
   std::string message = error.what();
   for (const std::string& extra : app_.remaining(true)) {
     const bool is_flag = absl::StartsWith(extra, "-");
-    if (!is_flag && !chosen.empty()) continue;  // Perhaps the value of an unknown flag.
+    if (!is_flag && !needs_command) continue;  // Perhaps the value of an unknown flag.
     const std::string word = std::vector<std::string>(absl::StrSplit(extra, '='))[0];
     message = absl::StrCat("unknown ", is_flag ? "flag " : "command ", word);
     const std::string nearest = Nearest(word, is_flag ? FlagNames(command) : CommandNames(command));
     if (!nearest.empty()) absl::StrAppend(&message, "; did you mean ", nearest, "?");
     break;
   }
-  std::cerr << "weir" << command_name << ": " << message << "\n`weir" << command_name
+  std::cerr << command_name << ": " << message << "\n`" << command_name
             << " --help` lists what it takes.\n";
   return 2;
 }
@@ -114,7 +126,7 @@ int CommandLine::Run(int argc, char** argv) {
     const absl::Status status = run();
     if (status.ok()) return 0;
     if (status.code() == absl::StatusCode::kCancelled) return 130;
-    std::cerr << "weir " << command->get_name() << ": " << status.message() << "\n";
+    std::cerr << FullName(*command) << ": " << status.message() << "\n";
     return 1;
   }
   return 2;

@@ -64,6 +64,7 @@ void AddCoordinatorCommand(CommandLine& line) {
   AddPort(*app, "--metrics-port", options->metrics_port, "port of Prometheus metrics");
   app->add_option("--tensor-parallel", options->tensor_parallel,
                   "workers of a group; 0: what the first worker says")
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_option("--stall-timeout", options->stall_timeout_s,
                   "seconds without a step after which a worker is lost")

@@ -1,7 +1,10 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "google/protobuf/stubs/logging.h"
 
 int main(int argc, char** argv) {
+  // A text that is not UTF-8 is told to whoever sent it, as the call's status.
+  google::protobuf::SetLogHandler(nullptr);
   weir::CommandLine line;
   weir::AddServeCommand(line);
   weir::AddCoordinatorCommand(line);

@@ -27,6 +27,8 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
 constexpr absl::Duration kRestartPause = absl::Seconds(1);
+// The group cannot form again without a worker that somebody stopped; by now it has ended anyway.
+constexpr absl::Duration kLongestSuspension = absl::Seconds(15);
 
 struct Options {
   std::string host = "127.0.0.1";
@@ -150,6 +152,9 @@ class Serve {
             LogSentence(absl::StrCat(worker.name, " ended with ", *ended, "; starting it again"));
             worker.process = nullptr;
             worker.start_at = absl::Now() + kRestartPause;
+          } else if (worker.process->Suspended() > kLongestSuspension) {
+            LogSentence(absl::StrCat(worker.name, " is stopped; ending it"));
+            worker.process->Kill();
           }
         } else if (absl::Now() >= worker.start_at) {
           const absl::Status status = StartWorker(worker);

@@ -60,10 +60,20 @@ std::unique_ptr<Client> Client::Connect(const std::string& address, Cancel* canc
 }
 
 absl::Status Client::ToStatus(const grpc::Status& status) const {
-  // gRPC's own words for "nobody listens there" name everything but the address.
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
-      absl::StrContains(status.error_message(), "failed to connect")) {
-    return absl::UnavailableError(absl::StrCat("no Weir server answers at ", address_));
+  // gRPC's own words about connections name everything but the address.
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    const std::string& message = status.error_message();
+    if (absl::StrContains(message, "failed to connect")) {
+      return absl::UnavailableError(absl::StrCat("no Weir server answers at ", address_));
+    }
+    if (absl::StrContains(message, "DNS resolution failed")) {
+      return absl::UnavailableError(absl::StrCat("no host is known for the address ", address_));
+    }
+    for (const char* broken : {"Socket closed", "Cancelling all calls", "Connection reset"}) {
+      if (!absl::StartsWith(message, broken)) continue;
+      return absl::UnavailableError(
+          absl::StrCat("the Weir server at ", address_, " stopped during the call"));
+    }
   }
   return FromGrpcStatus(status);
 }

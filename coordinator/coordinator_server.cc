@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/leader.h"
+#include "coordinator/unreadable_request.h"
 #include "monitoring/listen_address.h"
 
 namespace weir {
@@ -103,6 +104,7 @@ absl::Status CoordinatorServer::Listen() {
   builder.RegisterService(&session_service_);
   builder.RegisterService(&generation_service_);
   builder.RegisterService(&model_service_);
+  builder.experimental().SetInterceptorCreators(ExplainUnreadableRequests());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return CannotListen(options_.listen_address);
   UpdateHealth();
