@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/flags.h"
+#include "cli/input.h"
 #include "cli/json_output.h"
 #include "cli/memory_picture.h"
 #include "cli/terminal.h"
@@ -18,10 +19,12 @@ namespace {
 
 struct Options {
   std::string session;
+  std::string file;
   std::vector<int> layers;
   std::string svg;
   bool json = false;
   ConnectionFlags connection;
+  CascadeFlags cascade;
 };
 
 absl::Status ListSessions(Client& client, bool json) {
@@ -55,22 +58,29 @@ absl::Status Write(const std::string& path, const std::string& content) {
 
 absl::Status Run(const Options& options) {
   CatchInterrupts();
-  absl::StatusOr<Connection> connection = Connection::Open(options.connection, {});
+  absl::StatusOr<Connection> connection = Connection::Open(options.connection, options.cascade);
   if (!connection.ok()) return connection.status();
   Client& client = connection->client();
-  if (options.session.empty()) return ListSessions(client, options.json);
+  if (options.session.empty() && options.file.empty()) return ListSessions(client, options.json);
 
-  absl::StatusOr<v1::Session> session = client.GetSession(options.session);
+  auto lease = ClientSession::Take(client, options.session, options.cascade);
+  if (!lease.ok()) return lease.status();
+  const std::string& id = (*lease)->id();
+  if (!options.file.empty()) {
+    absl::StatusOr<v1::AppendResponse> read = AppendText(client, id, options.file);
+    if (!read.ok()) return read.status();
+  }
+  absl::StatusOr<v1::Session> session = client.GetSession(id);
   if (!session.ok()) return session.status();
   std::vector<v1::InspectSessionResponse> layers;
-  absl::Status status = client.InspectSession(options.session, options.layers,
-                                              [&](const v1::InspectSessionResponse& layer) {
-                                                if (options.json) {
-                                                  std::cout << ToJson(layer).dump() << "\n";
-                                                } else {
-                                                  layers.push_back(layer);
-                                                }
-                                              });
+  absl::Status status =
+      client.InspectSession(id, options.layers, [&](const v1::InspectSessionResponse& layer) {
+        if (options.json) {
+          std::cout << ToJson(layer).dump() << "\n";
+        } else {
+          layers.push_back(layer);
+        }
+      });
   if (!status.ok() || options.json) return status;
   std::cout << absl::StrFormat("%s tokens seen, %s remembered by every head, %s in all\n",
                                WithCommas(session->tokens_seen()),
@@ -85,15 +95,17 @@ void AddInspectCommand(CommandLine& line) {
   auto options = std::make_shared<Options>();
   CLI::App* app =
       line.Add("inspect", "Lists sessions, or shows which tokens a session still remembers.",
-               "weir inspect 0123456789abcdef0123456789abcdef --svg memory.svg",
+               "weir inspect --model smollm2.gguf --file book.txt --svg memory.svg",
                [options] { return Run(*options); });
   app->add_option("session", options->session, "the session's id; nothing: list all sessions");
+  app->add_option("--file", options->file,
+                  "let it read this text first; a session of its own if none")
+      ->type_name("PATH");
   app->add_option("--layer", options->layers, "only this layer, head by head; may be repeated");
   app->add_option("--svg", options->svg, "write the picture to this file too")->type_name("PATH");
   app->add_flag("--json", options->json, "a JSON object a session or a layer, one a line");
-  app->add_option("--server", options->connection.server,
-                  "address of a Weir server (127.0.0.1:7411)")
-      ->envname("WEIR_SERVER");
+  options->connection.AddTo(*app);
+  options->cascade.AddTo(*app);
 }
 
 }  // namespace weir
