@@ -141,9 +141,13 @@ __device__ void SumOverRows(ColumnShared<kHeadDim>& shared, const ColumnArgument
       }
       WgmmaCommit();
       WgmmaWait<0>();
-      // Row of the chunk less the own key's index, at column 0.
-      const int distance = tile * kColumnTile - first_key;
-      const bool masked = block.own && tile == block.first_tile;
+      if (block.own && tile == block.first_tile) {
+#pragma unroll
+        for (int i = 0; i < kColumnTile / 2; ++i) {
+          const int row = tile * kColumnTile + i / 4 * 8 + lane % 4 * 2 + i % 2;
+          if (row < first_key + i / 2 % 2 * 8) scores[i] = -INFINITY;
+        }
+      }
 #pragma unroll
       for (int column = 0; column < kColumnTile; column += 8) {
         const int of_lane = column + lane % 4 * 2;
@@ -151,12 +155,11 @@ __device__ void SumOverRows(ColumnShared<kHeadDim>& shared, const ColumnArgument
             reinterpret_cast<const float2&>(shared.offsets[position.stage][of_lane]);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          float score = scores[column / 2 + i];
-          if (masked && distance + of_lane + i % 2 < i / 2 * 8) score = -INFINITY;
-          sums[i / 2][i % 2] += Exp2(fmaf(score, arguments.log2_scale,
+          sums[i / 2][i % 2] += Exp2(fmaf(scores[column / 2 + i], arguments.log2_scale,
                                           -(i % 2 == 0 ? offsets.x : offsets.y)));
         }
       }
+      __syncwarp();
       if (lane == 0) BarrierArrive(&shared.queries_empty[position.stage]);
       position.Advance();
     }

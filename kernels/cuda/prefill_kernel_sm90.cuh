@@ -9,7 +9,9 @@
 //     scores = queries * keys           tensor cores
 //     probabilities                     softmax
 //     output += probabilities * values  tensor cores, and column sums meanwhile
-// They are not synchronised with one another, so that one's softmax runs under the others' products.
+// At head_dim 128 they enqueue their scores in turn. That keeps them a third of a step apart, so that
+// one's softmax runs under the others' products; left alone they drift into step with one another.
+// At 64 the exponentials are the bottleneck, and turns only cost.
 //
 // The rows of the three may belong to different query heads of one KV head: keys and values are the
 // same for all of them.
@@ -74,7 +76,7 @@ struct PrefillShared {
 
 // 64 rows of one query head.
 struct RowBlock {
-  int first_row;  // may be past the end: then there is no such block
+  int first_row;
   int head;
 
   __device__ RowBlock(const PrefillArguments& arguments, PrefillItem item, int index)
@@ -94,8 +96,7 @@ struct KeyTiles {
 
   __device__ KeyTiles(const PrefillArguments& arguments, PrefillItem item)
       : cached((arguments.cached + kKeyTile - 1) / kKeyTile) {
-    const int last_row = RowBlock(arguments, item, kConsumerGroups - 1).first_row;
-    own = min(last_row, arguments.rows - 1) / kKeyTile + 1;
+    own = RowBlock(arguments, item, item.row_blocks - 1).first_row / kKeyTile + 1;
   }
   __device__ int count() const { return own + cached; }
   __device__ Tile operator[](int step) const {
@@ -172,11 +173,10 @@ __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
     const PrefillItem item = arguments.items[i];
     const KeyTiles tiles(arguments, item);
     const int steps = tiles.count();
-    int heads[kConsumerGroups];  // -1 where there is no such row block
+    int heads[kConsumerGroups];
 #pragma unroll
     for (int group = 0; group < kConsumerGroups; ++group) {
-      const RowBlock block(arguments, item, group);
-      heads[group] = block.first_row < arguments.rows ? block.head : -1;
+      heads[group] = RowBlock(arguments, item, group).head;
     }
     for (int step = 0; step < steps; ++step) {
       const auto [own, first_key] = tiles[step];
@@ -186,7 +186,7 @@ __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
       BarrierWait(&shared.sums_full[position.stage], position.parity);
 #pragma unroll
       for (int group = 0; group < kConsumerGroups; ++group) {
-        if (heads[group] < 0) continue;
+        if (group >= item.row_blocks) continue;
         float2 sums[2] = {};
 #pragma unroll
         for (int warp = 0; warp < 4; ++warp) {
@@ -219,6 +219,7 @@ __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
 template <int kHeadDim, bool kColumnSums>
 class PrefillConsumer {
   using Shared = PrefillShared<kHeadDim>;
+  static constexpr bool kTurns = kHeadDim == 128;
 
  public:
   __device__ PrefillConsumer(Shared& shared, const PrefillArguments& arguments, int group)
@@ -230,18 +231,57 @@ class PrefillConsumer {
         softmax_(arguments.log2_scale) {}
 
   __device__ void Run() {
+    // The first turn is group 0's.
+    if (group_ == kConsumerGroups - 1) EndTurn();
     const int end = arguments_.first_item[blockIdx.x + 1];
     for (int i = arguments_.first_item[blockIdx.x]; i < end; ++i) {
       const PrefillItem item = arguments_.items[i];
-      const RowBlock block(arguments_, item, group_);
-      Attend(KeyTiles(arguments_, item), block.first_row);
-      Store(block);
+      const KeyTiles tiles(arguments_, item);
+      if (group_ < item.row_blocks) {
+        const RowBlock block(arguments_, item, group_);
+        Attend(tiles, block.first_row);
+        Store(block);
+      } else {
+        Pass(tiles.count());
+      }
     }
+    // The last turn of the last group is met too.
+    if (group_ == 0) TakeTurn();
   }
 
  private:
+  // Barrier 1 + g is where group g waits for the end of the turn before its own.
+  __device__ void TakeTurn() {
+    if constexpr (kTurns) NamedBarrierSync(1 + group_, 2 * 128);
+  }
+  __device__ void EndTurn() {
+    if constexpr (kTurns) NamedBarrierArrive(1 + (group_ + 1) % kConsumerGroups, 2 * 128);
+  }
+
   __device__ void Release(uint64_t* barrier) {
+    __syncwarp();
     if (lane_ == 0) BarrierArrive(barrier);
+  }
+
+  // Keeps step with the other warpgroups through an item that has no rows for this one.
+  __device__ void Pass(int steps) {
+    BarrierWait(&shared_.queries_full, query_parity_);
+    query_parity_ ^= 1;
+    Release(&shared_.queries_empty);
+    for (int step = 0; step < steps; ++step) {
+      BarrierWait(&shared_.keys_full[position_.stage], position_.parity);
+      TakeTurn();
+      EndTurn();
+      Release(&shared_.keys_empty[position_.stage]);
+      BarrierWait(&shared_.values_full[position_.stage], position_.parity);
+      Release(&shared_.values_empty[position_.stage]);
+      position_.Advance();
+      if constexpr (kColumnSums) {
+        BarrierWait(&shared_.sums_empty[sum_position_.stage], sum_position_.parity ^ 1);
+        Release(&shared_.sums_full[sum_position_.stage]);
+        sum_position_.Advance();
+      }
+    }
   }
 
   __device__ void Attend(const KeyTiles& tiles, int first_row) {
@@ -255,9 +295,11 @@ class PrefillConsumer {
     const int steps = tiles.count();
     BarrierWait(&shared_.keys_full[position_.stage], position_.parity);
     for (int step = 0; step < steps; ++step) {
+      TakeTurn();
       WgmmaFence();
       EnqueueScores();
       WgmmaCommit();
+      EndTurn();
       if (step > 0) HandOverColumnSums();
       const float key_norm = shared_.key_norms[position_.stage];
       const float bounds[2] = {query_norms[0] * key_norm, query_norms[1] * key_norm};
@@ -370,7 +412,6 @@ class PrefillConsumer {
     if constexpr (kColumnSums) {
       shared_.sums[sum_position_.stage][group_ * 4 + threadIdx.x / 32 % 4][lane_] =
           FinishColumnSums(column_sums_, lane_);
-      __syncwarp();
       Release(&shared_.sums_full[sum_position_.stage]);
       sum_position_.Advance();
     }

@@ -5,16 +5,17 @@
 
 namespace weir {
 
-// A block of the attention kernel works on three blocks of 64 rows at a time, all of one KV head, and
-// takes 128 keys at a time.
+// A block of the attention kernel works on up to three blocks of 64 rows at a time, all of one KV
+// head, and takes 128 keys at a time.
 constexpr int kItemRowBlocks = 3;
 constexpr int kBlockRows = 64;
 constexpr int kKeyTile = 128;
 
 // Row block b of a KV head with `group` query heads: rows [64 * (b / group), + 64) of its query head
-// b % group. An item is the row blocks [first_row_block, + 3), as far as there are so many.
+// b % group. An item is the row blocks [first_row_block, first_row_block + row_blocks).
 struct PrefillItem {
   int first_row_block;
+  int row_blocks;  // 1 .. 3
   int kv_head;
 };
 
@@ -34,7 +35,7 @@ struct PrefillShape {
 
 // Cuts the attention of a chunk into items for at most `blocks` blocks, so that all blocks end at
 // nearly the same time. Items differ in length, as later rows see more of the chunk, and there are
-// only a few items a block, so this is worth some percent.
+// only a few items a block, so this is worth some percent; smaller items fill the gaps.
 PrefillSchedule SchedulePrefill(const PrefillShape& shape, int blocks);
 
 }  // namespace weir

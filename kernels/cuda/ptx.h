@@ -59,6 +59,16 @@ __device__ inline float2 LoadHere(const float2* from) {
   return value;
 }
 
+// ---- Named barriers of the block, 1 .. 15; 0 is __syncthreads. A phase ends when `threads` threads,
+// in whole warps, have come to it, waiting or not. ----
+
+__device__ inline void NamedBarrierSync(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ inline void NamedBarrierArrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 // ---- Tensor copy engine (TMA) ----
 
 // Copies the box of `map` at (x, y, z) to shared memory; its bytes count at `barrier`. Elements

@@ -92,14 +92,32 @@ struct Result {
   std::vector<double> column_sums;      // [query_heads][cached + rows]
 };
 
-// In which of its steps the fast kernel shows a row a key. Three blocks of 64 rows, the heads of a
-// KV head in turn, share their steps: tiles of 128 keys, from the own tile where the last of them ends
-// downwards, but the first cached tile second, and the other cached tiles last.
-int StepOf(const Problem& problem, int row, int head, int key) {
-  const int group = problem.shape.query_heads / problem.shape.kv_heads;
-  const int row_block = row / 64 * group + head % group;
-  const int last_row = std::min((row_block / 3 * 3 + 2) / group * 64, problem.shape.rows - 1);
-  const int last_own_tile = last_row / 128;
+PrefillSchedule Schedule(const Shape& shape) {
+  return SchedulePrefill({shape.rows, shape.cached, shape.query_heads, shape.kv_heads}, 132);
+}
+
+// For every row and query head the last tile of own keys that its item visits: [rows][query_heads].
+std::vector<int> LastOwnTiles(const Shape& shape) {
+  const int group = shape.query_heads / shape.kv_heads;
+  std::vector<int> tiles(shape.rows * shape.query_heads, -1);
+  for (const PrefillItem& item : Schedule(shape).items) {
+    const int last_row_block = item.first_row_block + item.row_blocks - 1;
+    for (int block = item.first_row_block; block <= last_row_block; ++block) {
+      const int head = item.kv_head * group + block % group;
+      for (int row = block / group * 64; row < std::min(block / group * 64 + 64, shape.rows);
+           ++row) {
+        EXPECT_EQ(tiles[row * shape.query_heads + head], -1) << "scheduled twice";
+        tiles[row * shape.query_heads + head] = last_row_block / group * 64 / 128;
+      }
+    }
+  }
+  return tiles;
+}
+
+// In which of its steps the fast kernel shows a row a key. An item shares its steps: tiles of 128
+// keys, from the last own tile downwards, but the first cached tile second, and the other cached tiles
+// last.
+int StepOf(const Problem& problem, int last_own_tile, int key) {
   const int cached = problem.shape.cached;
   if (key < cached) return key < 128 ? 1 : 1 + last_own_tile + key / 128;
   const int tile = (key - cached) / 128;
@@ -111,6 +129,7 @@ int StepOf(const Problem& problem, int row, int head, int key) {
 Result Reference(const Problem& problem, bool running) {
   const Shape& shape = problem.shape;
   const int d = shape.head_dim;
+  const std::vector<int> last_own_tiles = LastOwnTiles(shape);
   Result result;
   result.out.assign(int64_t{shape.rows} * shape.query_heads * d, 0.0);
   result.log2_normalizers.assign(int64_t{shape.query_heads} * shape.rows, 0.0);
@@ -118,6 +137,7 @@ Result Reference(const Problem& problem, bool running) {
   for (int head = 0; head < shape.query_heads; ++head) {
     const int kv_head = problem.KvHead(head);
     for (int row = 0; row < shape.rows; ++row) {
+      const int last_own_tile = last_own_tiles[row * shape.query_heads + head];
       const int seen = shape.cached + row + 1;
       std::vector<double> scores(seen);
       for (int key = 0; key < seen; ++key) {
@@ -134,7 +154,7 @@ Result Reference(const Problem& problem, bool running) {
       for (int key = 0; key < seen; ++key) {
         scores[key] = std::exp(scores[key] - largest);
         total += scores[key];
-        visited[StepOf(problem, row, head, key)] += scores[key];
+        visited[StepOf(problem, last_own_tile, key)] += scores[key];
       }
       for (size_t i = 1; i < visited.size(); ++i) visited[i] += visited[i - 1];
       const double weight = std::pow(shape.beta, shape.rows - 1 - row);
@@ -143,7 +163,7 @@ Result Reference(const Problem& problem, bool running) {
         const __nv_bfloat16* value = problem.Value(key, kv_head);
         for (int i = 0; i < d; ++i) out[i] += scores[key] / total * __bfloat162float(value[i]);
         result.column_sums[int64_t{head} * problem.keys() + key] +=
-            weight * scores[key] / (running ? visited[StepOf(problem, row, head, key)] : total);
+            weight * scores[key] / (running ? visited[StepOf(problem, last_own_tile, key)] : total);
       }
       result.log2_normalizers[int64_t{head} * shape.rows + row] =
           (largest + std::log(total)) / std::log(2.0);
@@ -208,8 +228,7 @@ Result Compute(const Problem& problem, Kernel kernel) {
   if (kernel == Kernel::kPortable) {
     CheckCuda(LaunchPortableChunkAttention(attention, nullptr));
   } else {
-    const PrefillSchedule schedule =
-        SchedulePrefill({shape.rows, shape.cached, shape.query_heads, shape.kv_heads}, 132);
+    const PrefillSchedule schedule = Schedule(shape);
     const DeviceArray<PrefillItem> items(schedule.items);
     const DeviceArray<int> first_item(schedule.first_item);
     CheckCuda(LaunchHopperChunkAttention(
