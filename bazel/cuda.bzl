@@ -104,6 +104,7 @@ def cuda_library(
         architectures = [],
         copts = [],
         libraries = [],
+        alwayslink = False,
         testonly = False,
         visibility = None):
     """A cc_library whose sources nvcc compiles, .cc files too: they may include CUDA's headers.
@@ -117,6 +118,7 @@ def cuda_library(
           compiled for every one in --//bazel:cuda_architectures.
       copts: more flags for nvcc.
       libraries: of the toolkit, besides cudart: "cublas", "cublasLt", "cudnn", "nccl".
+      alwayslink: as of cc_library; for tests, which nothing refers to by name.
       testonly: as of any rule.
       visibility: as of any rule.
     """
@@ -140,6 +142,7 @@ def cuda_library(
         srcs = [name + "_objects"],
         hdrs = hdrs,
         linkopts = linkopts,
+        alwayslink = alwayslink,
         target_compatible_with = compatible,
         testonly = testonly,
         visibility = visibility,

@@ -11,7 +11,8 @@ namespace weir {
 // Attention of one chunk of one sequence, all heads of a layer. Row r of the chunk attends to every
 // cached key and to the chunk's own keys 0 .. r, one softmax over all of them. Queries and keys are
 // rotated already, so the order of the cached keys does not matter. All pointers are device
-// pointers, all strides count elements and are multiples of 8, all pointers are aligned to 16 bytes.
+// pointers, all strides count elements and are multiples of 8, all pointers are aligned to 16
+// bytes.
 struct ChunkAttention {
   int query_heads;
   int kv_heads;  // divides query_heads; query head h uses KV head h / (query_heads / kv_heads)
@@ -32,8 +33,8 @@ struct ChunkAttention {
   View cached_values;  // [cached][kv_heads][head_dim]
   View own_keys;       // [rows][kv_heads][head_dim]
   View own_values;     // [rows][kv_heads][head_dim]
-  // [kv_heads][tiles of kNormTile keys, the last perhaps shorter] at least the Euclidean norm of every
-  // key of the tile. Only the Hopper kernel reads them.
+  // [kv_heads][tiles of kNormTile keys, the last perhaps shorter] at least the Euclidean norm of
+  // every key of the tile. Only the Hopper kernel reads them.
   const float* cached_key_norms;
   const float* own_key_norms;
 

@@ -35,8 +35,7 @@ template <int kHeadDim, typename Source>
 __device__ void LoadTile(float (*to)[kHeadDim + 1], int count, Source source) {
   for (int i = threadIdx.x; i < kTile * kHeadDim; i += kThreads) {
     const int line = i / kHeadDim;
-    to[line][i % kHeadDim] =
-        line < count ? __bfloat162float(source(line)[i % kHeadDim]) : 0.0f;
+    to[line][i % kHeadDim] = line < count ? __bfloat162float(source(line)[i % kHeadDim]) : 0.0f;
   }
 }
 
@@ -97,8 +96,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kTile / 4; ++i) {
       const int key = first_key + i * 4 + quarter;
       const bool seen = key < keys && key <= attention.cached + row;
-      scores[i] = seen ? log2_scale * Dot<kHeadDim>(tiles.queries[line], tiles.keys[i * 4 + quarter])
-                       : -INFINITY;
+      scores[i] = seen
+                      ? log2_scale * Dot<kHeadDim>(tiles.queries[line], tiles.keys[i * 4 + quarter])
+                      : -INFINITY;
       tile_largest = fmaxf(tile_largest, scores[i]);
     }
     const float before = largest;
@@ -190,7 +190,8 @@ cudaError_t Launch(const ChunkAttention& attention, cudaStream_t stream) {
   const auto tiles = [](int count) { return static_cast<unsigned>((count + kTile - 1) / kTile); };
   const float log2_scale = static_cast<float>(M_LOG2E / std::sqrt(static_cast<double>(kHeadDim)));
   const auto heads = static_cast<unsigned>(attention.query_heads);
-  for (const auto kernel : {PortableAttentionKernel<kHeadDim>, PortableColumnSumsKernel<kHeadDim>}) {
+  for (const auto kernel :
+       {PortableAttentionKernel<kHeadDim>, PortableColumnSumsKernel<kHeadDim>}) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error != cudaSuccess) return error;

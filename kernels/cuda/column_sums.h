@@ -10,10 +10,10 @@ namespace weir {
 // Sums over the rows of an accumulator's tile.
 //
 // A thread's share of 16 rows x 128 columns of probabilities, packed for the next product (see
-// wgmma.h), is 2 rows x 32 columns; 8 lanes hold the other rows. Summing all 32 columns by butterfly
-// would take 96 shuffles. Instead each of the three steps hands half of the columns over and
-// keeps the other half: 8 + 4 + 2 shuffles of column pairs. Bfloat16 is enough here: a sum of 16 rows
-// is off by 2^-9 or so at random, and many of them are added to make a score.
+// wgmma.h), is 2 rows x 32 columns; 8 lanes hold the other rows. Summing all 32 columns by
+// butterfly would take 96 shuffles. Instead each of the three steps hands half of the columns over
+// and keeps the other half: 8 + 4 + 2 shuffles of column pairs. Bfloat16 is enough here: a sum of
+// 16 rows is off by 2^-9 or so at random, and many of them are added to make a score.
 struct ColumnQuad {
   uint32_t pairs[2];
 };

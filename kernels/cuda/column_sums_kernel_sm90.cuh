@@ -5,8 +5,8 @@
 //
 // A block keeps 128 keys of one KV head in shared memory and visits the queries of all its query
 // heads, 128 rows at a time. It multiplies the other way round, keys times queries: then an
-// accumulator's row is a key, and the sum over queries is mostly within a thread. Nobody else adds to
-// these sums.
+// accumulator's row is a key, and the sum over queries is mostly within a thread. Nobody else adds
+// to these sums.
 //
 // Two warpgroups take 64 keys each; one warp feeds keys and queries, one the queries' offsets. Two
 // blocks share a multiprocessor, so that one's exponentials run under the other's products.
@@ -111,8 +111,7 @@ __device__ void FeedOffsets(ColumnShared<kHeadDim>& shared, const ColumnArgument
       for (int i = 0; i < kColumnTile / 32; ++i) {
         shared.offsets[position.stage][i * 32 + lane] = offsets[i];
       }
-      __syncwarp();
-      if (lane == 0) BarrierArrive(&shared.queries_full[position.stage]);
+      BarrierArrive(&shared.queries_full[position.stage]);
       position.Advance();
     }
   }
@@ -159,12 +158,10 @@ __device__ void SumOverRows(ColumnShared<kHeadDim>& shared, const ColumnArgument
                                           -(i % 2 == 0 ? offsets.x : offsets.y)));
         }
       }
-      __syncwarp();
-      if (lane == 0) BarrierArrive(&shared.queries_empty[position.stage]);
+      BarrierArrive(&shared.queries_empty[position.stage]);
       position.Advance();
     }
-    unsigned long long* to = arguments.column_sums +
-                             (blockIdx.y * arguments.group + head) * keys +
+    unsigned long long* to = arguments.column_sums + (blockIdx.y * arguments.group + head) * keys +
                              (block.own ? arguments.cached : 0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -190,8 +187,8 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
   if (threadIdx.x == 0) {
     BarrierInit(&shared.keys_full, 1);
     for (int stage = 0; stage < Shared::kStages; ++stage) {
-      BarrierInit(&shared.queries_full[stage], 2);  // the queries and their offsets
-      BarrierInit(&shared.queries_empty[stage], kColumnConsumers * 4);
+      BarrierInit(&shared.queries_full[stage], 1 + 32);  // the queries and their offsets
+      BarrierInit(&shared.queries_empty[stage], kColumnConsumers * 128);
     }
     BarrierInitFence();
   }

@@ -51,8 +51,7 @@ class OnlineSoftmax {
     }
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      normalizer_[row] =
-          fmaf(normalizer_[row], decay_[row], QuadSum(sums[row][0] + sums[row][1]));
+      normalizer_[row] = fmaf(normalizer_[row], decay_[row], QuadSum(sums[row][0] + sums[row][1]));
     }
     return moved;
   }

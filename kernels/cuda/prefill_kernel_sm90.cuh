@@ -9,17 +9,17 @@
 //     scores = queries * keys           tensor cores
 //     probabilities                     softmax
 //     output += probabilities * values  tensor cores, and column sums meanwhile
-// At head_dim 128 they enqueue their scores in turn. That keeps them a third of a step apart, so that
-// one's softmax runs under the others' products; left alone they drift into step with one another.
-// At 64 the exponentials are the bottleneck, and turns only cost.
+// At head_dim 128 they enqueue their scores in turn. That keeps them a third of a step apart, so
+// that one's softmax runs under the others' products; left alone they drift into step with one
+// another. At 64 the exponentials are the bottleneck, and turns only cost.
 //
 // The rows of the three may belong to different query heads of one KV head: keys and values are the
 // same for all of them.
 //
 // A row's tiles are visited in this order: the chunk's own tile on the diagonal, the first cached
-// tile (the sinks), the chunk's earlier tiles, the remaining cached tiles. The tiles with the largest
-// probabilities come first; then the running normaliser, which weighs the column sums, is soon
-// close to the final one.
+// tile (the sinks), the chunk's earlier tiles, the remaining cached tiles. The tiles with the
+// largest probabilities come first; then the running normaliser, which weighs the column sums, is
+// soon close to the final one.
 
 #include "kernels/cuda/chunk_attention.h"
 #include "kernels/cuda/chunk_attention_sm90.h"
@@ -208,8 +208,7 @@ __device__ void CollectColumnSums(PrefillShared<kHeadDim>& shared,
           }
         }
       }
-      __syncwarp();
-      if (lane == 0) BarrierArrive(&shared.sums_empty[position.stage]);
+      BarrierArrive(&shared.sums_empty[position.stage]);
       position.Advance();
     }
   }
@@ -278,7 +277,7 @@ class PrefillConsumer {
       position_.Advance();
       if constexpr (kColumnSums) {
         BarrierWait(&shared_.sums_empty[sum_position_.stage], sum_position_.parity ^ 1);
-        Release(&shared_.sums_full[sum_position_.stage]);
+        BarrierArrive(&shared_.sums_full[sum_position_.stage]);
         sum_position_.Advance();
       }
     }
@@ -412,7 +411,7 @@ class PrefillConsumer {
     if constexpr (kColumnSums) {
       shared_.sums[sum_position_.stage][group_ * 4 + threadIdx.x / 32 % 4][lane_] =
           FinishColumnSums(column_sums_, lane_);
-      Release(&shared_.sums_full[sum_position_.stage]);
+      BarrierArrive(&shared_.sums_full[sum_position_.stage]);
       sum_position_.Advance();
     }
   }
@@ -423,12 +422,12 @@ class PrefillConsumer {
       const int row = block.first_row + line_ + half * 8;
       if (row >= arguments_.rows) continue;
       const float scale = 1.0f / softmax_.normalizer(half);
-      __nv_bfloat16* out = arguments_.out + row * arguments_.out_stride + block.head * kHeadDim +
-                           lane_ % 4 * 2;
+      __nv_bfloat16* out =
+          arguments_.out + row * arguments_.out_stride + block.head * kHeadDim + lane_ % 4 * 2;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 8; ++i) {
-        *reinterpret_cast<uint32_t*>(out + i * 8) = PackBFloat16(
-            output_[i * 4 + half * 2] * scale, output_[i * 4 + half * 2 + 1] * scale);
+        *reinterpret_cast<uint32_t*>(out + i * 8) =
+            PackBFloat16(output_[i * 4 + half * 2] * scale, output_[i * 4 + half * 2 + 1] * scale);
       }
       if (lane_ % 4 == 0) {
         arguments_.log2_normalizers[static_cast<int64_t>(block.head) * arguments_.rows + row] =
@@ -471,8 +470,8 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
       BarrierInit(&shared.values_empty[stage], kConsumerWarps);
     }
     for (int stage = 0; stage < Shared::kSumStages; ++stage) {
-      BarrierInit(&shared.sums_full[stage], kConsumerWarps);
-      BarrierInit(&shared.sums_empty[stage], 1);
+      BarrierInit(&shared.sums_full[stage], kConsumerWarps * 32);
+      BarrierInit(&shared.sums_empty[stage], 32);
     }
     BarrierInitFence();
   }

@@ -65,13 +65,13 @@ Packing Pack(const std::vector<int64_t>& costs, int copies, int blocks, int64_t 
   return packing;
 }
 
-// Packs with the least room that is less than `limit` and for which packing succeeds (nearly: packing
-// is not monotonous), and makes that the limit. Empty if there is none.
+// Packs with the least room that is less than `limit` and for which packing succeeds (nearly:
+// packing is not monotonous), and makes that the limit. Empty if there is none.
 Packing PackBelow(const std::vector<int64_t>& costs, int copies, int blocks, int64_t& limit) {
   int64_t total = 0;
   for (const int64_t cost : costs) total += cost * copies;
-  int64_t low = std::max(*std::max_element(costs.begin(), costs.end()),
-                         (total + blocks - 1) / blocks);
+  int64_t low =
+      std::max(*std::max_element(costs.begin(), costs.end()), (total + blocks - 1) / blocks);
   if (low >= limit) return {};
   Packing best = Pack(costs, copies, blocks, limit - 1);
   if (best.empty()) return {};

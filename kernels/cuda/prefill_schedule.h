@@ -11,8 +11,8 @@ constexpr int kItemRowBlocks = 3;
 constexpr int kBlockRows = 64;
 constexpr int kKeyTile = 128;
 
-// Row block b of a KV head with `group` query heads: rows [64 * (b / group), + 64) of its query head
-// b % group. An item is the row blocks [first_row_block, first_row_block + row_blocks).
+// Row block b of a KV head with `group` query heads: rows [64 * (b / group), + 64) of its query
+// head b % group. An item is the row blocks [first_row_block, first_row_block + row_blocks).
 struct PrefillItem {
   int first_row_block;
   int row_blocks;  // 1 .. 3

@@ -29,10 +29,10 @@ __device__ inline void BarrierArrive(uint64_t* barrier) {
 }
 // Arrives, and adds `bytes` to what the phase waits for.
 __device__ inline void BarrierArriveExpect(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   SharedAddress(barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(bytes)
+      : "memory");
 }
 // Waits for the end of the phase of this parity: 0 for the first, third, ...
 __device__ inline void BarrierWait(uint64_t* barrier, uint32_t parity) {
@@ -59,8 +59,8 @@ __device__ inline float2 LoadHere(const float2* from) {
   return value;
 }
 
-// ---- Named barriers of the block, 1 .. 15; 0 is __syncthreads. A phase ends when `threads` threads,
-// in whole warps, have come to it, waiting or not. ----
+// ---- Named barriers of the block, 1 .. 15; 0 is __syncthreads. A phase ends when `threads`
+// threads, in whole warps, have come to it, waiting or not. ----
 
 __device__ inline void NamedBarrierSync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

@@ -9,10 +9,10 @@
 
 namespace weir {
 
-// Rows (queries, keys or values) of one head in shared memory, as the copy engine lays them down and
-// wgmma reads them. A panel is 64 dimensions, 128 bytes, of all rows; in it the 16-byte chunks of
-// row r are exchanged by r mod 8 ("128-byte swizzle"), which spares bank conflicts whichever way the
-// tile is read.
+// Rows (queries, keys or values) of one head in shared memory, as the copy engine lays them down
+// and wgmma reads them. A panel is 64 dimensions, 128 bytes, of all rows; in it the 16-byte chunks
+// of row r are exchanged by r mod 8 ("128-byte swizzle"), which spares bank conflicts whichever way
+// the tile is read.
 constexpr int kPanelDims = 64;
 
 template <int kRows, int kHeadDim>
@@ -32,8 +32,8 @@ struct SharedTile {
   }
 };
 
-// Where a product finds an operand (PTX, "matrix descriptor"): address, two strides and the swizzle,
-// in units of 16 bytes.
+// Where a product finds an operand (PTX, "matrix descriptor"): address, two strides and the
+// swizzle, in units of 16 bytes.
 constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
 constexpr uint64_t DescriptorStrides(uint64_t leading_bytes, uint64_t stride_bytes) {
   return kSwizzle128 | (leading_bytes / 16) << 16 | (stride_bytes / 16) << 32;
@@ -42,7 +42,8 @@ __device__ inline uint64_t DescriptorAddress(const void* pointer) {
   return (SharedAddress(pointer) & 0x3ffff) / 16;
 }
 
-// Operand whose depth is the head's dimensions, from 16 * step on; rows from `row`, a multiple of 8.
+// Operand whose depth is the head's dimensions, from 16 * step on; rows from `row`, a multiple
+// of 8.
 template <int kRows, int kHeadDim>
 __device__ uint64_t DimensionsDeep(const SharedTile<kRows, kHeadDim>& tile, int row, int step) {
   // Groups of 8 rows are 1024 bytes apart. The leading stride is not used here.

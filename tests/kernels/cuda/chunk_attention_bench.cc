@@ -98,7 +98,8 @@ void Bench(const Settings& settings, int window, int rows) {
   };
   int blocks = 0;
   CheckCuda(cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, 0));
-  const PrefillSchedule schedule = SchedulePrefill({rows, cached, settings.heads, settings.kv_heads}, blocks);
+  const PrefillSchedule schedule =
+      SchedulePrefill({rows, cached, settings.heads, settings.kv_heads}, blocks);
   const DeviceArray<PrefillItem> items(schedule.items);
   const DeviceArray<int> first_item(schedule.first_item);
   const DeviceSchedule device_schedule = {items.data(), first_item.data(),

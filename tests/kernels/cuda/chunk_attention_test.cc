@@ -1,3 +1,5 @@
+#include "kernels/cuda/chunk_attention.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/chunk_attention.h"
 #include "kernels/cuda/chunk_attention_sm90.h"
 #include "kernels/cuda/prefill_schedule.h"
 #include "tests/kernels/cuda/device_array.h"
@@ -69,8 +70,7 @@ struct Problem {
   }
   const __nv_bfloat16* Key(int key, int kv_head) const {
     if (key < shape.cached) return &cached_keys[(int64_t{kv_head} * slots + key) * shape.head_dim];
-    return &qkv[(key - shape.cached) * row_stride +
-                (shape.query_heads + kv_head) * shape.head_dim];
+    return &qkv[(key - shape.cached) * row_stride + (shape.query_heads + kv_head) * shape.head_dim];
   }
   const __nv_bfloat16* Value(int key, int kv_head) const {
     if (key < shape.cached) {
@@ -87,9 +87,9 @@ struct Problem {
 };
 
 struct Result {
-  std::vector<double> out;              // [rows][query_heads * head_dim]
+  std::vector<double> out;               // [rows][query_heads * head_dim]
   std::vector<double> log2_normalizers;  // [query_heads][rows]
-  std::vector<double> column_sums;      // [query_heads][cached + rows]
+  std::vector<double> column_sums;       // [query_heads][cached + rows]
 };
 
 PrefillSchedule Schedule(const Shape& shape) {
@@ -115,8 +115,8 @@ std::vector<int> LastOwnTiles(const Shape& shape) {
 }
 
 // In which of its steps the fast kernel shows a row a key. An item shares its steps: tiles of 128
-// keys, from the last own tile downwards, but the first cached tile second, and the other cached tiles
-// last.
+// keys, from the last own tile downwards, but the first cached tile second, and the other cached
+// tiles last.
 int StepOf(const Problem& problem, int last_own_tile, int key) {
   const int cached = problem.shape.cached;
   if (key < cached) return key < 128 ? 1 : 1 + last_own_tile + key / 128;
@@ -316,8 +316,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{128, 2, 2, 128, 128, 0.5}, Shape{128, 5, 1, 1000, 77, 0.99, 6.0},
                     Shape{128, 2, 1, 257, 385, 0.0}, Shape{64, 1, 1, 0, 1, 0.9},
                     Shape{64, 9, 3, 500, 200, 0.9999999}, Shape{64, 4, 4, 129, 257, 0.99, 6.0},
-                    Shape{64, 2, 1, 0, 400, 0.999},
-                    Shape{128, 4, 1, 900, 200, 0.99, 30.0}));
+                    Shape{64, 2, 1, 0, 400, 0.999}, Shape{128, 4, 1, 900, 200, 0.99, 30.0}));
 
 }  // namespace
 }  // namespace weir
