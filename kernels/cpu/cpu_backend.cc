@@ -119,9 +119,10 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
-  if (options.threads < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the CPU backend needs at least 1 thread, not ", options.threads));
+  if (options.threads < 1 || options.threads > ThreadPool::kMaxThreads) {
+    return absl::InvalidArgumentError(absl::StrCat("the number of threads is ", options.threads,
+                                                   "; it must be from 1 to ",
+                                                   ThreadPool::kMaxThreads));
   }
   return std::make_unique<CpuBackend>(options.threads);
 }

@@ -20,7 +20,7 @@ struct CpuOptions {
 // Results depend on neither the number of threads nor the rest of the batch, bit for bit. Several
 // backends may live in one process, each driven by its own thread and with its own pool.
 //
-// INVALID_ARGUMENT if options.threads is not positive.
+// INVALID_ARGUMENT unless options.threads is from 1 to 1024.
 absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options);
 
 }  // namespace weir

@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "kernels/dequantize.h"
-#include "kernels/half.h"
 #include "kernels/weight_type.h"
 
 namespace weir {

@@ -16,6 +16,7 @@ namespace {
 constexpr uint32_t kInside = (1u << 10) - 1;
 constexpr uint32_t kOpen = 1u << 10;
 constexpr uint32_t kNumber = 1u << 11;
+static_assert(ThreadPool::kMaxThreads - 1 <= kInside, "all helpers may be inside");
 
 constexpr int kSpins = 1000;  // 20 to 60 microseconds
 
@@ -28,7 +29,7 @@ void Pause() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  assert(threads >= 1 && threads <= static_cast<int>(kInside));
+  assert(threads >= 1 && threads <= kMaxThreads);
   helpers_.reserve(threads - 1);
   for (int thread = 1; thread < threads; ++thread) {
     helpers_.emplace_back([this, thread] { Help(thread); });

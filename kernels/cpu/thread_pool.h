@@ -17,7 +17,9 @@ namespace weir {
 // operations follow each other closely.
 class ThreadPool {
  public:
-  // `threads` compute, the owner included; at least 1.
+  static constexpr int kMaxThreads = 1024;
+
+  // `threads` compute, the owner included; 1 to kMaxThreads.
   explicit ThreadPool(int threads);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -133,6 +133,8 @@ TEST(CpuBackendTest, DescribesItself) {
   EXPECT_EQ(MakeCpuBackend(3)->description(), "cpu (sse4, 3 threads)");
   hwy::SetSupportedTargetsForTest(0);
   EXPECT_EQ(CreateCpuBackend({.threads = 0}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(CreateCpuBackend({.threads = 1025}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
