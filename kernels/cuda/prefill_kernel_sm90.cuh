@@ -300,7 +300,9 @@ class PrefillConsumer {
       WgmmaCommit();
       EndTurn();
       if (step > 0) HandOverColumnSums();
-      const float key_norm = shared_.key_norms[position_.stage];
+      // Read by the lane that releases the stage, for the other lanes too.
+      float key_norm = lane_ == 0 ? shared_.key_norms[position_.stage] : 0.0f;
+      key_norm = __shfl_sync(0xffffffff, key_norm, 0);
       const float bounds[2] = {query_norms[0] * key_norm, query_norms[1] * key_norm};
       WgmmaWait<0>();
       Release(&shared_.keys_empty[position_.stage]);
