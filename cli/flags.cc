@@ -57,7 +57,10 @@ void ConnectionFlags::AddTo(CLI::App& app) {
       ->type_name("PATH")
       ->excludes(server_option)
       ->group(group);
-  app.add_option("--threads", threads, "with --model: threads (all processors)")->group(group);
+  app.add_option("--threads", threads, "with --model: threads (all processors)")
+      ->check(CLI::Range(1, 1024))
+      ->option_text("INT")
+      ->group(group);
 }
 
 void GenerationFlags::AddTo(CLI::App& app) {
@@ -66,7 +69,12 @@ void GenerationFlags::AddTo(CLI::App& app) {
   app.add_option("--temperature", temperature, "0: always the likeliest token (0)")->group(group);
   app.add_option("--top-k", top_k, "only the K likeliest tokens; 0: all (0)")->group(group);
   app.add_option("--top-p", top_p, "only the likeliest tokens that make up P (1)")->group(group);
-  app.add_option("--seed", seed, "same seed, same answer (0)")->group(group);
+  app.add_option("--seed", seed, "same seed, same answer (0)")
+      ->check([](const std::string& value) {
+        return value.front() == '-' ? "Value " + value + " is below 0" : std::string();
+      })
+      ->option_text("UINT")
+      ->group(group);
 }
 
 void GenerationFlags::ApplyTo(v1::GenerateRequest& request) const {

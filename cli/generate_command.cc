@@ -119,7 +119,9 @@ void AddGenerateCommand(CommandLine& line) {
       ->allow_extra_args(false);
   app->add_flag("--ignore-end", options->ignore_end_token, "go on past the model's end of text");
   app->add_option("--top-logprobs", options->top_logprobs,
-                  "with --json: log-probabilities of the token and the N likeliest");
+                  "with --json: log-probabilities of the token and the N likeliest")
+      ->check(CLI::Range(0, 20))
+      ->option_text("INT");
   app->add_flag("--json", options->json, "one JSON object a line, as it comes");
   options->generation.AddTo(*app);
   options->connection.AddTo(*app);

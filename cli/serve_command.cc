@@ -21,6 +21,7 @@
 #include "monitoring/metrics.h"
 #include "monitoring/metrics_server.h"
 #include "proto/version.h"
+#include "worker/service/worker_server.h"
 
 namespace weir {
 namespace {
@@ -51,7 +52,9 @@ class Serve {
 
   absl::Status Run() {
     CatchInterrupts();
-    absl::Status status = StartCoordinator();
+    // Here, so that it is said once and not by every worker.
+    absl::Status status = WorkerServer::Check(options_.worker.ToOptions());
+    if (status.ok()) status = StartCoordinator();
     if (status.ok()) status = StartWorkers();
     if (status.ok()) status = WaitUntilReady();
     if (status.ok()) {

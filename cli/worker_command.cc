@@ -40,12 +40,7 @@ absl::Status RunWorker(const Options& options) {
   std::cout << "metrics at http://" << options.host << ":" << (*metrics_server)->port()
             << "/metrics" << std::endl;
 
-  WorkerOptions worker;
-  worker.model_path = options.worker.model;
-  worker.threads = options.worker.ThreadsOrShare();
-  worker.tensor_parallel = options.worker.tensor_parallel;
-  worker.max_sessions = options.worker.max_sessions;
-  worker.cascade = options.worker.cascade.ToConfig();
+  WorkerOptions worker = options.worker.ToOptions();
   worker.listen_address = absl::StrCat(options.host, ":", options.port);
   worker.advertised_host = options.advertised_host;
   worker.coordinator_address = options.coordinator;

@@ -24,6 +24,16 @@ int WorkerFlags::ThreadsOrShare() const {
   return threads > 0 ? threads : std::max(1, DefaultThreads() / tensor_parallel);
 }
 
+WorkerOptions WorkerFlags::ToOptions() const {
+  WorkerOptions options;
+  options.model_path = model;
+  options.threads = ThreadsOrShare();
+  options.tensor_parallel = tensor_parallel;
+  options.max_sessions = max_sessions;
+  options.cascade = cascade.ToConfig();
+  return options;
+}
+
 std::vector<std::string> WorkerFlags::ToArguments() const {
   const CascadeConfig config = cascade.ToConfig();
   return {

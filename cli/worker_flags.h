@@ -6,6 +6,7 @@
 
 #include "CLI/CLI.hpp"
 #include "cli/flags.h"
+#include "worker/service/worker_server.h"
 
 namespace weir {
 
@@ -18,6 +19,8 @@ struct WorkerFlags {
   CascadeFlags cascade;
 
   void AddTo(CLI::App& app);
+  // These flags, the rest as it is by default.
+  WorkerOptions ToOptions() const;
   // `worker` and these flags, for a worker process on this host.
   std::vector<std::string> ToArguments() const;
   // --threads, or this worker's share of the processors if all workers are on this host.

@@ -24,7 +24,6 @@ namespace weir {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 std::vector<nlohmann::json> JsonLines(const std::string& output) {
@@ -66,6 +65,8 @@ TEST(UsageTest, WrongCommandLinesEndWithTwo) {
   EXPECT_EQ(RunWeir({"serve"}).exit_code, 2);
   EXPECT_EQ(RunWeir({"coordinator", "--tensor-parallel=-1"}).exit_code, 2);
   EXPECT_EQ(RunWeir({"serve", "--model=x", "--port=65536"}).exit_code, 2);
+  EXPECT_EQ(RunWeir({"generate", "hi", "--top-logprobs=21"}).exit_code, 2);
+  EXPECT_EQ(RunWeir({"generate", "hi", "--model=x", "--threads=0"}).exit_code, 2);
   EXPECT_EQ(RunWeir({"generate", "hi", "--model=x", "--server=y"}).exit_code, 2);
   const Outcome wrong = RunWeir({"serve", "--tensor-paralel", "3"});
   EXPECT_EQ(wrong.exit_code, 2);
@@ -105,6 +106,8 @@ TEST(ServeTest, RefusesWhatItCannotServe) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = RunWeir(arguments);
     EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.output, StartsWith("weir serve: "));
+    EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
     return outcome.output;
   };
   EXPECT_THAT(serve({"--tensor-parallel=2"}), HasSubstr("possible: 1, 3"));

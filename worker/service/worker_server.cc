@@ -117,6 +117,11 @@ std::shared_ptr<grpc::Channel> CoordinatorChannel(const WorkerOptions& options) 
 
 }  // namespace
 
+absl::Status WorkerServer::Check(const WorkerOptions& options) {
+  if (const absl::Status settings = CheckSettings(options); !settings.ok()) return settings;
+  return CheckModel(options).status();
+}
+
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const WorkerOptions& options,
                                                                   Metrics* metrics) {
   if (const absl::Status settings = CheckSettings(options); !settings.ok()) return settings;

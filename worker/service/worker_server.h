@@ -64,6 +64,10 @@ class WorkerServer {
   // Requests longer than this are RESOURCE_EXHAUSTED.
   static constexpr int kMaxRequestBytes = 16 << 20;
 
+  // Whether Start takes the model file and the settings, as far as can be known without loading
+  // weights. Errors as Start.
+  static absl::Status Check(const WorkerOptions& options);
+
   // Checks all that can be checked without the other workers. `metrics` outlives the server.
   // Errors: of the model file and the settings as Rank::Load, of the address as CheckListenAddress.
   static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const WorkerOptions& options,
