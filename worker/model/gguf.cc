@@ -9,38 +9,6 @@
 namespace weir {
 namespace {
 
-absl::string_view TypeName(GgufValueType type) {
-  switch (type) {
-    case GgufValueType::kUint8:
-      return "uint8";
-    case GgufValueType::kInt8:
-      return "int8";
-    case GgufValueType::kUint16:
-      return "uint16";
-    case GgufValueType::kInt16:
-      return "int16";
-    case GgufValueType::kUint32:
-      return "uint32";
-    case GgufValueType::kInt32:
-      return "int32";
-    case GgufValueType::kFloat32:
-      return "float32";
-    case GgufValueType::kBool:
-      return "bool";
-    case GgufValueType::kString:
-      return "string";
-    case GgufValueType::kArray:
-      return "array";
-    case GgufValueType::kUint64:
-      return "uint64";
-    case GgufValueType::kInt64:
-      return "int64";
-    case GgufValueType::kFloat64:
-      return "float64";
-  }
-  return "unknown";
-}
-
 template <typename T>
 T Load(const std::byte* from) {
   T value;
@@ -126,7 +94,7 @@ absl::Status GgufFile::WrongType(absl::string_view key, const Value& value,
   const bool array = value.type == GgufValueType::kArray;
   return absl::InvalidArgumentError(
       absl::StrCat(path_, ": metadata value '", key, "' is ", array ? "an array of " : "a ",
-                   TypeName(array ? value.element_type : value.type), ", not ", wanted));
+                   GgufTypeName(array ? value.element_type : value.type), ", not ", wanted));
 }
 
 absl::StatusOr<uint64_t> GgufFile::GetUint(absl::string_view key) const {

@@ -14,26 +14,10 @@
 #include "absl/types/span.h"
 #include "kernels/weight_type.h"
 #include "worker/model/byte_reader.h"
+#include "worker/model/gguf_types.h"
 #include "worker/model/mapped_file.h"
 
 namespace weir {
-
-// The types of metadata values, numbered as in the file format.
-enum class GgufValueType : uint32_t {
-  kUint8 = 0,
-  kInt8 = 1,
-  kUint16 = 2,
-  kInt16 = 3,
-  kUint32 = 4,
-  kInt32 = 5,
-  kFloat32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kUint64 = 10,
-  kInt64 = 11,
-  kFloat64 = 12,
-};
 
 // One tensor of a file. `data` points into the file's mapping and lives as long as the GgufFile.
 struct GgufTensor {
@@ -113,7 +97,6 @@ class GgufFile {
   absl::Status CheckNoOverlap() const;
 
   absl::StatusOr<const Value*> FindValue(absl::string_view key) const;
-  absl::StatusOr<const Value*> FindArray(absl::string_view key, absl::string_view wanted) const;
   absl::Status WrongType(absl::string_view key, const Value& value, absl::string_view wanted) const;
 
   std::string path_;

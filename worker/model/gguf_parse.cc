@@ -1,20 +1,25 @@
 // Reading and verifying a GGUF file's header, metadata and tensor table. In the file's order:
 //
-//   u32 magic, u32 version, u64 tensors, u64 key-value pairs
-//   pairs      string key, u32 type, value   (string: u64 length, bytes; array: u32 type, u64
-//   count) tensors    string name, u32 dimensions, u64 dimension[], u32 type, u64 offset padding to
-//   the alignment, then tensor data; offsets count from here
+//   u32 magic, u32 version, u64 tensors, u64 pairs
+//
+//   pair:     string key, u32 type, value
+//   string:   u64 length, bytes
+//   array:    u32 type, u64 count, values
+//
+//   tensor:   string name, u32 dimensions, u64 dimension[], u32 type, u64 offset
+//
+//   padding to the alignment; tensor data, from which offsets count
 
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "worker/model/gguf.h"
+#include "worker/model/gguf_types.h"
 
 namespace weir {
 namespace {
@@ -29,77 +34,16 @@ constexpr int kMaxArrayDepth = 4;
 constexpr uint64_t kLeastPairBytes = 8 + 4 + 1;
 constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
 
-// The weight type of a tensor type as numbered in the file.
-std::optional<WeightType> WeightTypeOf(uint32_t file_type) {
-  switch (file_type) {
-    case 0:
-      return WeightType::kF32;
-    case 1:
-      return WeightType::kF16;
-    case 2:
-      return WeightType::kQ4_0;
-    case 3:
-      return WeightType::kQ4_1;
-    case 8:
-      return WeightType::kQ8_0;
-    case 30:
-      return WeightType::kBF16;
-    default:
-      return std::nullopt;
-  }
-}
-
-// What GGUF tools call the tensor types that Weir does not read.
-std::string FileTypeName(uint32_t file_type) {
-  static constexpr std::pair<uint32_t, absl::string_view> kNames[] = {
-      {6, "Q5_0"},    {7, "Q5_1"},     {9, "Q8_1"},   {10, "Q2_K"},   {11, "Q3_K"},
-      {12, "Q4_K"},   {13, "Q5_K"},    {14, "Q6_K"},  {15, "Q8_K"},   {16, "IQ2_XXS"},
-      {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},
-      {22, "IQ2_S"},  {23, "IQ4_XS"},  {24, "I8"},    {25, "I16"},    {26, "I32"},
-      {27, "I64"},    {28, "F64"},     {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},
-      {39, "MXFP4"},
-  };
-  for (const auto& [type, name] : kNames) {
-    if (type == file_type) return std::string(name);
-  }
-  return absl::StrCat("number ", file_type);
-}
-
-// Bytes of a value of fixed size; 0 for strings and arrays; none for a type that does not exist.
-std::optional<uint64_t> FixedSize(GgufValueType type) {
-  switch (type) {
-    case GgufValueType::kUint8:
-    case GgufValueType::kInt8:
-    case GgufValueType::kBool:
-      return 1;
-    case GgufValueType::kUint16:
-    case GgufValueType::kInt16:
-      return 2;
-    case GgufValueType::kUint32:
-    case GgufValueType::kInt32:
-    case GgufValueType::kFloat32:
-      return 4;
-    case GgufValueType::kUint64:
-    case GgufValueType::kInt64:
-    case GgufValueType::kFloat64:
-      return 8;
-    case GgufValueType::kString:
-    case GgufValueType::kArray:
-      return 0;
-  }
-  return std::nullopt;
-}
-
 // The shortest form of one array element of this type.
 uint64_t LeastElementBytes(GgufValueType type) {
   if (type == GgufValueType::kString) return 8;
   if (type == GgufValueType::kArray) return 4 + 8;
-  return *FixedSize(type);
+  return *FixedGgufSize(type);
 }
 
 GgufValueType ReadValueType(ByteReader& reader, absl::string_view what) {
   const auto type = static_cast<GgufValueType>(reader.Read<uint32_t>(what));
-  if (reader.ok() && !FixedSize(type).has_value()) {
+  if (reader.ok() && !FixedGgufSize(type).has_value()) {
     reader.Fail(absl::InvalidArgumentError(absl::StrCat(
         reader.file_name(), " is corrupt: ", what, " has type number ", static_cast<uint32_t>(type),
         " at offset ", reader.offset() - 4, ", which does not exist")));
@@ -181,7 +125,7 @@ void GgufFile::ParseValue(ByteReader& reader, absl::string_view key) {
     const absl::string_view text = reader.ReadString(what);
     value.bytes = {reinterpret_cast<const std::byte*>(text.data()), text.size()};
   } else {
-    value.bytes = reader.ReadBytes(*FixedSize(value.type), what);
+    value.bytes = reader.ReadBytes(*FixedGgufSize(value.type), what);
   }
   if (!reader.ok()) return;
   if (!values_.emplace(key, value).second) {
@@ -207,7 +151,7 @@ void GgufFile::SkipElements(ByteReader& reader, GgufValueType type, uint64_t cou
     }
   } else {
     // ReadCount made sure that this product is at most the file's size.
-    reader.ReadBytes(count * *FixedSize(type), what);
+    reader.ReadBytes(count * *FixedGgufSize(type), what);
   }
 }
 
@@ -241,10 +185,10 @@ void GgufFile::ParseTensorInfo(ByteReader& reader, std::vector<uint64_t>& offset
   const uint64_t offset = reader.Read<uint64_t>(what);
   if (!reader.ok()) return;
 
-  const std::optional<WeightType> type = WeightTypeOf(file_type);
+  const std::optional<WeightType> type = WeightTypeOfGguf(file_type);
   if (!type.has_value()) {
     return fail(absl::UnimplementedError(absl::StrCat(
-        path_, ": tensor ", QuoteName(tensor.name), " has type ", FileTypeName(file_type),
+        path_, ": tensor ", QuoteName(tensor.name), " has type ", GgufTensorTypeName(file_type),
         ", which Weir does not read; it reads F32, F16, BF16, Q8_0, Q4_0 and Q4_1")));
   }
   tensor.type = *type;
