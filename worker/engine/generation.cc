@@ -18,8 +18,8 @@ absl::StatusOr<Generation::Outcome> Generation::Next(absl::Span<const float> log
   Outcome outcome;
   outcome.token.kind = RunEvent::Kind::kToken;
   outcome.token.token = *token;
-  if (options_.top_logprobs >= 0) {
-    Logprobs logprobs = ComputeLogprobs(logits, *token, options_.top_logprobs);
+  if (options_.top_logprobs.has_value()) {
+    Logprobs logprobs = ComputeLogprobs(logits, *token, *options_.top_logprobs);
     outcome.token.logprob = logprobs.token;
     outcome.token.top_logprobs = std::move(logprobs.top);
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,7 +26,8 @@ struct GenerateOptions {
   int64_t max_tokens = 0;         // 0: until something else stops it
   std::vector<std::string> stop;  // texts; not part of the output
   bool ignore_end_token = false;  // go on past the model's end-of-text tokens
-  int top_logprobs = -1;          // -1: no logprobs; n: of the token and the n likeliest; <= 20
+  // Log-probabilities of the token and of this many likeliest ones; not set: none.
+  std::optional<int> top_logprobs;
 };
 
 enum class RunKind {

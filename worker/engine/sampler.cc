@@ -4,40 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <string>
 
-#include "absl/strings/str_cat.h"
 #include "worker/engine/philox.h"
-#include "worker/model/utf8.h"
 
 namespace weir {
 namespace {
-
-bool IsValidUtf8(const std::string& text) {
-  for (absl::string_view rest = text; !rest.empty();) {
-    const Utf8Character character = FirstUtf8Character(rest);
-    if (character.kind != Utf8Character::Kind::kValid) return false;
-    rest.remove_prefix(character.length);
-  }
-  return true;
-}
-
-absl::Status ValidateStopTexts(const std::vector<std::string>& stop) {
-  if (stop.size() > kMaxStopTexts) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("stop has ", stop.size(), " texts; there may be at most ", kMaxStopTexts));
-  }
-  for (size_t i = 0; i < stop.size(); ++i) {
-    if (stop[i].empty() || stop[i].size() > kMaxStopBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("stop[", i, "] has ", stop[i].size(),
-                                                     " bytes; it must have 1 to ", kMaxStopBytes));
-    }
-    if (!IsValidUtf8(stop[i])) {
-      return absl::InvalidArgumentError(absl::StrCat("stop[", i, "] is not valid UTF-8"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 int32_t Likeliest(absl::Span<const float> logits) {
   int32_t best = -1;
@@ -83,32 +54,6 @@ class RankedTokens {
 };
 
 }  // namespace
-
-absl::Status ValidateGenerateOptions(const GenerateOptions& options) {
-  const SamplingOptions& sampling = options.sampling;
-  // Negated, so that NaN fails too.
-  if (!(sampling.temperature >= 0 && sampling.temperature <= kMaxTemperature)) {
-    return absl::InvalidArgumentError(absl::StrCat("temperature is ", sampling.temperature,
-                                                   "; it must be from 0 to ", kMaxTemperature));
-  }
-  if (sampling.top_k < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("top_k is ", sampling.top_k, "; it must be at least 0"));
-  }
-  if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("top_p is ", sampling.top_p, "; it must be above 0 and at most 1"));
-  }
-  if (options.max_tokens < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_tokens is ", options.max_tokens, "; it must be at least 0"));
-  }
-  if (options.top_logprobs < -1 || options.top_logprobs > kMaxTopLogprobs) {
-    return absl::InvalidArgumentError(absl::StrCat("top_logprobs is ", options.top_logprobs,
-                                                   "; it must be from 0 to ", kMaxTopLogprobs));
-  }
-  return ValidateStopTexts(options.stop);
-}
 
 absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const SamplingOptions& options,
                                     int64_t index) {

@@ -7,14 +7,7 @@
 
 namespace weir {
 
-// Limits of a GenerateRequest, as generation.proto tells them.
-inline constexpr double kMaxTemperature = 100;
-inline constexpr int kMaxStopTexts = 16;
-inline constexpr int kMaxStopTextBytes = 256;
-inline constexpr int kMaxTopLogprobs = 20;
-
-// How the request wants its tokens chosen and ended. INVALID_ARGUMENT, naming the field, its value
-// and the limit.
+// How the request wants its tokens chosen and ended. Errors as ValidateGenerateOptions.
 absl::StatusOr<GenerateOptions> GenerateOptionsFromProto(const v1::GenerateRequest& request);
 
 }  // namespace weir
