@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "cache/cascade_limits.h"
-#include "worker/engine/sampler.h"
+#include "worker/engine/generate_limits.h"
 
 namespace weir {
 namespace {
@@ -66,7 +66,9 @@ absl::Status LeaderEngine::CloseSession(const std::string& id) {
     EndRun(**session, absl::CancelledError("the session was closed"));
   }
   // A step in progress may still use the slot; a reset comes after it.
-  pool_.Release((*session)->cache_slot());
+  const int slot = (*session)->cache_slot();
+  pool_.Release(slot);
+  std::erase_if(resets_, [slot](const SessionReset& reset) { return reset.cache_slot == slot; });
   sessions_.erase(id);
   return absl::OkStatus();
 }

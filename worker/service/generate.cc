@@ -145,21 +145,20 @@ absl::Status Generate(LeaderState& leader, const v1::GenerateRequest& request,
 
   absl::Status status;
   if (!input->empty()) status = (*run)->Feed(*input);
-  if (status.ok()) {
-    if (request.has_chat()) hosted.chat = ChatPlace::kAfterCutAnswer;
-    hosted.AddedTokens();
-    status = (*run)->CloseInput();
-  }
+  if (status.ok()) status = (*run)->CloseInput();
   if (!status.ok()) return status;
 
   while (true) {
     const absl::StatusOr<RunEvent> event = (*run)->Next();
     if (!event.ok()) return event.status();
+    // Not before: of a run that ends without an event, nothing was read.
+    if (request.has_chat()) hosted.chat = ChatPlace::kAfterCutAnswer;
+    hosted.AddedTokens();
     const bool finished = event->kind == RunEvent::Kind::kFinished;
     if (finished && event->reason == FinishReason::kEndToken && hosted.chat != ChatPlace::kBegin) {
       hosted.chat = ChatPlace::kAfterAnswer;
     }
-    const bool with_logprobs = options->top_logprobs >= 0;
+    const bool with_logprobs = options->top_logprobs.has_value();
     if (!write(ToProto(leader, *event, static_cast<int64_t>(input->size()), with_logprobs))) {
       return absl::CancelledError("the caller went away");
     }

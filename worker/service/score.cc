@@ -35,14 +35,13 @@ absl::Status Score(LeaderState& leader, const v1::ScoreRequest& request,
   if (!run.ok()) return run.status();
 
   absl::Status status = (*run)->Feed(*tokens);
-  if (status.ok()) {
-    hosted.AddedTokens();
-    status = (*run)->CloseInput();
-  }
+  if (status.ok()) status = (*run)->CloseInput();
   if (!status.ok()) return status;
   while (true) {
     const absl::StatusOr<RunEvent> event = (*run)->Next();
     if (!event.ok()) return event.status();
+    // Not before: of a run that ends without an event, nothing was read.
+    hosted.AddedTokens();
     if (event->kind == RunEvent::Kind::kFinished) return absl::OkStatus();
     if (event->kind != RunEvent::Kind::kScores) continue;
     v1::ScoreResponse response;

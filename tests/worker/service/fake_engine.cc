@@ -31,6 +31,7 @@ class FakeRun : public Run {
 
   ~FakeRun() override {
     absl::MutexLock lock(&engine_->mutex_);
+    if (options_.kind != RunKind::kAppend) session_->unread.clear();
     session_->status.running = false;
   }
 
@@ -122,7 +123,7 @@ class FakeRun : public Run {
     event.token = engine_->answer_[generated_++];
     event.text = absl::StrCat("<", event.token, ">");
     event.logprob = -0.5f;
-    for (int i = 0; i < options_.generate.top_logprobs; ++i) {
+    for (int i = 0; i < options_.generate.top_logprobs.value_or(0); ++i) {
       event.top_logprobs.push_back({event.token + i, -0.5f - static_cast<float>(i)});
     }
     Read({event.token});

@@ -10,7 +10,6 @@
 
 #include "absl/time/clock.h"
 #include "tests/worker/service/test_leader.h"
-#include "worker/service/generate_options.h"
 #include "worker/service/sessions.h"
 
 namespace weir {
@@ -120,7 +119,7 @@ TEST_F(GenerateTest, TheEngineGetsTheOptions) {
   EXPECT_EQ(options.generate.max_tokens, 12);
   EXPECT_THAT(options.generate.stop, ElementsAre("END"));
   EXPECT_TRUE(options.generate.ignore_end_token);
-  EXPECT_EQ(options.generate.top_logprobs, -1);
+  EXPECT_EQ(options.generate.top_logprobs, std::nullopt);
 }
 
 TEST_F(GenerateTest, WithoutTopPAllTokensAreAllowed) {
@@ -248,6 +247,23 @@ TEST_F(GenerateTest, CancellingEndsTheCallAndFreesTheSlot) {
   cancelled_ = true;
   caller.join();
   EXPECT_THAT(leader_.engine().OpenIds(), IsEmpty());
+}
+
+TEST_F(GenerateTest, AConversationThatWasCancelledUnreadHasNotBegun) {
+  leader_.Open("s");
+  leader_.Open("t");
+  leader_.engine().Hold();
+  std::thread caller(
+      [this] { EXPECT_EQ(Run(ChatRequest("s", "one")).code(), absl::StatusCode::kCancelled); });
+  while (leader_.engine().Get("s").unread.empty()) absl::SleepFor(absl::Milliseconds(1));
+  cancelled_ = true;
+  caller.join();
+  cancelled_ = false;
+  leader_.engine().Release();
+  leader_.engine().Generates({70}, FinishReason::kMaxTokens);
+  ASSERT_EQ(Run(ChatRequest("s", "two")), absl::OkStatus());
+  ASSERT_EQ(Run(ChatRequest("t", "two")), absl::OkStatus());
+  EXPECT_EQ(leader_.TextOf("s"), leader_.TextOf("t"));
 }
 
 TEST_F(GenerateTest, DeletingTheSessionEndsItsCall) {
