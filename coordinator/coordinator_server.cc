@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "coordinator/leader.h"
 #include "coordinator/unreadable_request.h"
 #include "monitoring/listen_address.h"
@@ -72,7 +73,6 @@ CoordinatorServer::CoordinatorServer(CoordinatorOptions options, Metrics* metric
                 .stall_timeout = options_.stall_timeout,
                 // No generation of an earlier coordinator, which a worker may still believe in.
                 .first_generation = absl::ToUnixSeconds(absl::Now())},
-           .clock = options_.clock,
            .connect = [this](int64_t generation,
                              const std::string& address) { return Connect(generation, address); },
            .ended = [this](int64_t generation,

@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "coordinator/generation_service.h"
 #include "coordinator/group_keeper.h"
@@ -43,7 +42,6 @@ struct CoordinatorOptions {
   std::function<std::shared_ptr<grpc::Channel>(const std::string& address)> connect;
   // Told, in a sentence, what happens to workers and groups; any thread. May be empty.
   std::function<void(const std::string& sentence)> log;
-  std::function<absl::Time()> clock = absl::Now;
 };
 
 // The coordinator: the public API for callers and the GroupService for workers, each on a port of

@@ -10,6 +10,7 @@
 #include "weir/worker/v1/worker.grpc.pb.h"
 
 namespace weir {
+
 grpc::Status GenerationService::Append(grpc::ServerContext* context,
                                        grpc::ServerReader<v1::AppendRequest>* reader,
                                        v1::AppendResponse* response) {

@@ -1,5 +1,6 @@
 #include "coordinator/group_keeper.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,11 @@ namespace weir {
 namespace {
 
 using Calls = std::vector<std::function<void()>>;
+
+// A time that is only good for differences, but does not jump when the time of day is set.
+absl::Time SteadyNow() {
+  return absl::UnixEpoch() + absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
 
 void Make(const Calls& calls) {
   for (const std::function<void()>& call : calls) call();
@@ -73,7 +79,7 @@ absl::StatusOr<MemberId> GroupKeeper::Join(const WorkerInfo& worker,
     absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::UnavailableError("the coordinator stops");
     GroupChanges changes;
-    member = table_.Join(worker, options_.clock(), &changes);
+    member = table_.Join(worker, SteadyNow(), &changes);
     if (member.ok()) listeners_.emplace(*member, listener);
     calls = Settle(changes);
     now_waiting = table_.Describe();
@@ -92,7 +98,7 @@ void GroupKeeper::Report(MemberId member, const WorkerReport& report) {
   {
     absl::MutexLock lock(&mutex_);
     GroupChanges changes;
-    table_.Report(member, report, options_.clock(), &changes);
+    table_.Report(member, report, SteadyNow(), &changes);
     calls = Settle(changes);
   }
   Make(calls);
@@ -141,7 +147,7 @@ void GroupKeeper::Run() {
       if (stopping_) return;
       to_connect.swap(to_connect_);
       GroupChanges changes;
-      table_.CheckProgress(options_.clock(), &changes);
+      table_.CheckProgress(SteadyNow(), &changes);
       calls = Settle(changes);
     }
     Make(calls);

@@ -15,7 +15,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "coordinator/group_table.h"
 #include "coordinator/rendezvous_board.h"
@@ -34,7 +33,6 @@ class MemberListener {
 
 struct GroupKeeperOptions {
   GroupTableOptions table;
-  std::function<absl::Time()> clock = absl::Now;
   absl::Duration check_interval = absl::Milliseconds(250);  // between looks for stalled members
 
   // Makes a group that is ready reachable for calls; may block for seconds, on the keeper's own

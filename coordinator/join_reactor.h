@@ -41,8 +41,8 @@ class JoinReactor final
   void FinishOnce(const grpc::Status& status);
 
   GroupKeeper* const keeper_;
-  std::shared_ptr<JoinReactor>
-      self_;  // until OnDone; the keeper holds the listener for a while too
+  // Until OnDone; the keeper holds the listener for a while too.
+  std::shared_ptr<JoinReactor> self_;
   worker::v1::JoinRequest request_;
   worker::v1::JoinResponse response_;
   std::optional<MemberId> member_;

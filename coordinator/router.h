@@ -1,8 +1,6 @@
 #ifndef WEIR_COORDINATOR_ROUTER_H_
 #define WEIR_COORDINATOR_ROUTER_H_
 
-#include <grpcpp/support/status.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>

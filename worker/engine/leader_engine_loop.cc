@@ -1,6 +1,7 @@
 // The loop of the leader: what happens on the engine's thread.
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -15,7 +16,8 @@ constexpr absl::Duration kCancelPoll = absl::Milliseconds(20);
 }  // namespace
 
 absl::Status LeaderEngine::Loop() {
-  absl::Time last_step = absl::Now();
+  // Not the time of day, which may be set.
+  auto last_step = std::chrono::steady_clock::now();
   for (int64_t number = 0;; ++number) {
     std::optional<Step> step;
     absl::Time start;
@@ -23,7 +25,8 @@ absl::Status LeaderEngine::Loop() {
       if (absl::Status status = aborted(); !status.ok()) return status;
       start = absl::Now();
       step = PlanStep(number);
-      const bool idle = absl::Now() - last_step >= options_.idle_step;
+      const bool idle =
+          absl::FromChrono(std::chrono::steady_clock::now() - last_step) >= options_.idle_step;
       if (step.has_value() || idle) break;
       wake_->Wait(std::min(kCancelPoll, options_.idle_step));
     }
@@ -47,7 +50,7 @@ absl::Status LeaderEngine::Loop() {
     ChooseTokens(*step, *result);
     Deliver(*step, *std::move(result));
     if (report) ReportPhase(StepPhase::kDeliver, start);
-    last_step = absl::Now();
+    last_step = std::chrono::steady_clock::now();
   }
 }
 
