@@ -3,6 +3,7 @@
 
 #include "kernels/cascade_policy.h"
 #include "kernels/cuda/admission.h"
+#include "kernels/cuda/rope.cuh"
 
 namespace weir {
 namespace {
@@ -96,29 +97,6 @@ __global__ void __launch_bounds__(kChoosingThreads)
   }
 }
 
-__device__ float2 Unpack(const __nv_bfloat16* pair) {
-  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(pair));
-}
-__device__ void Pack(__nv_bfloat16* pair, float2 values) {
-  *reinterpret_cast<__nv_bfloat162*>(pair) = __float22bfloat162_rn(values);
-}
-
-// cos and sin of rotation `to` - `from` for dimensions i and i + 1.
-__device__ void TurnBetween(const DeviceRope& rope, int half, int from, int to, int i, float2& cos,
-                            float2& sin) {
-  const auto load = [&](const float* table, int rotation) {
-    return *reinterpret_cast<const float2*>(table + static_cast<int64_t>(rotation) * half + i);
-  };
-  const float2 to_cos = load(rope.cos, to);
-  const float2 to_sin = load(rope.sin, to);
-  const float2 from_cos = load(rope.cos, from);
-  const float2 from_sin = load(rope.sin, from);
-  cos = {to_cos.x * from_cos.x + to_sin.x * from_sin.x,
-         to_cos.y * from_cos.y + to_sin.y * from_sin.y};
-  sin = {to_sin.x * from_cos.x - to_cos.x * from_sin.x,
-         to_sin.y * from_cos.y - to_cos.y * from_sin.y};
-}
-
 // One warp: one move. `first_move` of the head's sources go to entries of one ring, or to the
 // sinks.
 __global__ void __launch_bounds__(kMovingWarps * 32)
@@ -160,12 +138,7 @@ __global__ void __launch_bounds__(kMovingWarps * 32)
   __nv_bfloat16* new_key = slots.keys + (first_slot + slot) * slots.head_dim;
   __nv_bfloat16* new_value = slots.values + (first_slot + slot) * slots.head_dim;
   for (int i = lane * 2; i < half; i += 64) {
-    float2 cos, sin;
-    TurnBetween(rope, half, from_rotation, rotation, i, cos, sin);
-    const float2 a = Unpack(key + i);
-    const float2 b = Unpack(key + half + i);
-    Pack(new_key + i, {a.x * cos.x - b.x * sin.x, a.y * cos.y - b.y * sin.y});
-    Pack(new_key + half + i, {b.x * cos.x + a.x * sin.x, b.y * cos.y + a.y * sin.y});
+    RotatePairs(key, new_key, half, i, TurnBetween(rope, half, from_rotation, rotation, i));
   }
   for (int i = lane * 4; i < slots.head_dim; i += 128) {
     *reinterpret_cast<uint2*>(new_value + i) = *reinterpret_cast<const uint2*>(value + i);

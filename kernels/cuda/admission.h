@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cuda/rope.h"
 #include "kernels/sequence_step.h"
 
 namespace weir {
@@ -65,12 +66,6 @@ struct AdmissionRows {
   int64_t row_stride;           // of both, in elements
   const float* scores;          // [kv_heads][score_stride], by row of the step
   int64_t score_stride;
-};
-
-// cos and sin by rotation, as in RopeTable.
-struct DeviceRope {
-  const float* cos;  // [rotations][head_dim / 2]
-  const float* sin;
 };
 
 // Where a token comes from, while it is admitted.

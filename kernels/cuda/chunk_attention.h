@@ -33,8 +33,8 @@ struct ChunkAttention {
   View cached_values;  // [cached][kv_heads][head_dim]
   View own_keys;       // [rows][kv_heads][head_dim]
   View own_values;     // [rows][kv_heads][head_dim]
-  // [kv_heads][tiles of kNormTile keys, the last perhaps shorter] at least the Euclidean norm of
-  // every key of the tile. Only the Hopper kernel reads them.
+  // [kv_heads][tiles of kNormTile keys, the last perhaps shorter] the largest Euclidean norm of the
+  // tile's keys, to a percent or larger. Only the Hopper kernel reads them.
   const float* cached_key_norms;
   const float* own_key_norms;
 
