@@ -4,8 +4,15 @@
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace weir {
+
+CascadeLimits LimitsOf(const CascadeConfig& largest, int64_t positions) {
+  return {.positions = positions,
+          .total_slots = int64_t{largest.sinks} + largest.slots,
+          .stride = largest.stride};
+}
 
 absl::Status ValidateCascade(const CascadeConfig& cascade, const CascadeLimits& limits) {
   if (cascade.sinks < 0) {
@@ -31,7 +38,7 @@ absl::Status ValidateCascade(const CascadeConfig& cascade, const CascadeLimits& 
   // Negated, so that NaN fails too.
   if (!(cascade.beta >= 0 && cascade.beta <= 1)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("beta is ", cascade.beta, "; it must be from 0 to 1"));
+        absl::StrFormat("beta is %.12g; it must be from 0 to 1", cascade.beta));
   }
   const int64_t slots = int64_t{cascade.sinks} + cascade.slots;
   if (slots > limits.total_slots) {
@@ -58,7 +65,7 @@ int64_t RotationsNeeded(const CascadeConfig& cascade) {
 int64_t RotationsNeeded(const CascadeLimits& limits) {
   assert(limits.total_slots >= 1 && limits.stride >= 1 && limits.positions >= 2);
   // The worst is one ring without sinks: its slots count both as distance and as slot index.
-  const int slots = static_cast<int>(std::min<int64_t>(limits.total_slots, limits.positions - 1));
+  const int slots = static_cast<int>(std::min(limits.total_slots, limits.positions - 1));
   const int stride = static_cast<int>(std::min<int64_t>(limits.stride, limits.positions - slots));
   return RotationsNeeded({.sinks = 0, .slots = slots, .sub_caches = 1, .stride = stride});
 }

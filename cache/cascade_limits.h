@@ -13,10 +13,14 @@ inline constexpr int kMaxSubCaches = 32;
 
 // What a server can give one session; everything is allocated for these sizes at start-up.
 struct CascadeLimits {
-  int64_t positions = 0;  // positions the model was trained for
-  int total_slots = 0;    // sinks + slots of one session, at most
-  int stride = 0;         // rows of one session in one step, at most
+  int64_t positions = 0;    // positions the model was trained for
+  int64_t total_slots = 0;  // sinks + slots of one session, at most
+  int stride = 0;           // rows of one session in one step, at most
 };
+
+// The limits of a server whose sessions have at most the settings `largest`, which may be absurd:
+// only settings that pass ValidateCascade with these limits mean anything.
+CascadeLimits LimitsOf(const CascadeConfig& largest, int64_t positions);
 
 // INVALID_ARGUMENT, naming the setting, its value and the limit, unless all of this holds:
 //   sinks >= 0, slots >= 1, stride >= 1

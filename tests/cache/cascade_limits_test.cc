@@ -64,8 +64,9 @@ TEST(ValidateCascadeTest, KeepsPositionsWithinTheModel) {
 
 TEST(ValidateCascadeTest, SumsDoNotOverflow) {
   constexpr int kHuge = std::numeric_limits<int>::max();
-  ExpectRefused({.sinks = kHuge, .slots = kHuge, .sub_caches = 1}, "sinks + slots", "4294967294",
-                "2048");
+  const CascadeConfig huge{.sinks = kHuge, .slots = kHuge, .sub_caches = 1};
+  ExpectRefused(huge, "sinks + slots", "4294967294", "2048");
+  ExpectRefused(huge, "sinks + slots + stride", "4294967550", "8192", LimitsOf(huge, 8192));
 }
 
 TEST(RotationsNeededTest, LimitsCoverEveryValidSettingAndOneNeedsAllOfThem) {

@@ -17,9 +17,7 @@ absl::StatusOr<std::unique_ptr<StepExecutor>> StepExecutor::Create(const LlamaMo
   std::unique_ptr<StepExecutor> executor(new StepExecutor(model));
   const LlamaConfig& config = model->config();
   Backend& backend = model->backend();
-  executor->limits_ = {.positions = config.positions,
-                       .total_slots = largest.total_slots(),
-                       .stride = largest.stride};
+  executor->limits_ = LimitsOf(largest, config.positions);
   if (absl::Status status = ValidateCascade(largest, executor->limits_); !status.ok()) {
     return status;
   }

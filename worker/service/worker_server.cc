@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "cache/cascade_limits.h"
@@ -57,9 +58,7 @@ absl::StatusOr<std::string> CheckModel(const WorkerOptions& options) {
   if (!config.ok()) return config.status();
   absl::Status status = ValidateTensorParallel(*config, options.tensor_parallel);
   if (!status.ok()) return status;
-  status = ValidateCascade(options.cascade, {.positions = config->positions,
-                                             .total_slots = options.cascade.total_slots(),
-                                             .stride = options.cascade.stride});
+  status = ValidateCascade(options.cascade, LimitsOf(options.cascade, config->positions));
   if (!status.ok()) return status;
   return absl::StrCat(absl::Hex((*file)->Fingerprint(), absl::kZeroPad16));
 }
@@ -83,7 +82,7 @@ std::string SettingsFingerprint(const WorkerOptions& options) {
   const CascadeConfig& cascade = options.cascade;
   return absl::StrCat(
       "sinks=", cascade.sinks, " slots=", cascade.slots, " sub-caches=", cascade.sub_caches,
-      " stride=", cascade.stride, " beta=", cascade.beta,
+      " stride=", cascade.stride, " beta=", absl::StrFormat("%.17g", cascade.beta),
       " head-reduction=", cascade.head_reduction == HeadReduction::kMax ? "max" : "mean",
       " max-sessions=", options.max_sessions);
 }
