@@ -101,9 +101,9 @@ class Backend {
   //               rotated; left as it is
   //   out         [rows, query_heads * head_dim]
   //   row_scores  float32 [kv_heads, max_step_rows]; receives each row's own score, by row
-  // Scores (design: c[h, key] = sum over rows q of beta^(rows-1-q) * p[h, q, key], the common factor
-  // 1 - beta dropped, reduced over the query heads h of a KV head) are added to the cached slots'
-  // scores after these have decayed by beta^rows. The step's own keys start from 0.
+  // Scores (c[h, key] = sum over rows q of beta^(rows-1-q) * p[h, q, key], reduced over the query
+  // heads h of a KV head; the method's factor 1 - beta is common to all and left out) are added to
+  // the cached slots' scores after these have decayed by beta^rows; own keys start from 0.
   virtual void Attend(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
                       Tensor out, Tensor row_scores) = 0;
   // Admits every sequence's rows to its cache as `steps` say. Comes after Attend of the same layer,

@@ -23,6 +23,8 @@ struct CascadeConfig {
 
   int ring_slots() const { return slots / sub_caches; }
   int total_slots() const { return sinks + slots; }
+
+  friend bool operator==(const CascadeConfig&, const CascadeConfig&) = default;
 };
 
 }  // namespace weir

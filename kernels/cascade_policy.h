@@ -15,7 +15,8 @@ namespace weir {
 // when it does not. Host and device compile this one copy.
 
 // Whether sub-cache `level` accepts the arrival pushed by stream token `token` (0-based in the
-// session, at least `sinks`). While the cache fills, everything is accepted; later every 2^level-th.
+// session, at least `sinks`). While the cache fills, everything is accepted; later every
+// 2^level-th.
 WEIR_HOST_DEVICE constexpr bool SubCacheAccepts(int64_t token, int sinks, int slots, int level) {
   return token <= int64_t{slots} + sinks || ((token - sinks) & ((int64_t{1} << level) - 1)) == 0;
 }

@@ -9,13 +9,13 @@ namespace weir {
 // Everything that sizes the caches of one rank. Allocated once, at start-up.
 struct KvShape {
   int layers = 0;
-  int kv_heads = 0;         // of this rank
-  int query_heads = 0;      // of this rank; a multiple of kv_heads
+  int kv_heads = 0;     // of this rank
+  int query_heads = 0;  // of this rank; a multiple of kv_heads
   int head_dim = 0;
-  int sessions = 0;         // blocks of slots
-  int slots = 0;            // sinks + sub-cache slots of one session, at most
-  int max_step_rows = 0;    // rows of one step, all sequences together, at most
-  int max_stride = 0;       // rows of one sequence in one step, at most
+  int sessions = 0;       // blocks of slots
+  int slots = 0;          // sinks + sub-cache slots of one session, at most
+  int max_step_rows = 0;  // rows of one step, all sequences together, at most
+  int max_stride = 0;     // rows of one sequence in one step, at most
 };
 
 // What one KV head of one layer remembers of one session.

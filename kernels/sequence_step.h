@@ -11,11 +11,12 @@ namespace weir {
 // What one session does in one engine step, as plain data. It follows from the session's counters
 // alone, never from scores, so one plan serves all layers, heads and ranks.
 //
-// Rotation. RoPE positions are dense ranks in age order: sinks, the last ring oldest to newest, ...,
-// ring 0, then the rows of the step. A key is stored rotated by its *slot index inside its ring*
-// (sinks: inside the sinks), which changes only when the token changes rings. Between two wraps of
-// a ring, position and slot index differ by a constant, so the *query* carries the difference: all
-// angles stay below sinks + slots + stride + ring slots and come from one table made at start-up.
+// Rotation. RoPE positions are dense ranks in age order: sinks, the last ring oldest to newest,
+// ..., ring 0, then the rows of the step. A key is stored rotated by its *slot index inside its
+// ring* (sinks: inside the sinks), which changes only when the token changes rings. Between two
+// wraps of a ring, position and slot index differ by a constant, so the *query* carries the
+// difference: all angles stay below sinks + slots + stride + ring slots and come from one table
+// made at start-up.
 
 // A run of slots whose keys share one query rotation. Slots count from the session's first slot:
 // sinks first, then ring 0, ring 1, ...

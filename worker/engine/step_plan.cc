@@ -52,13 +52,6 @@ constexpr uint8_t kScoreFlag = 2;
 
 }  // namespace
 
-bool operator==(const SessionReset& a, const SessionReset& b) {
-  return a.cache_slot == b.cache_slot && a.cascade.sinks == b.cascade.sinks &&
-         a.cascade.slots == b.cascade.slots && a.cascade.sub_caches == b.cascade.sub_caches &&
-         a.cascade.stride == b.cascade.stride && a.cascade.beta == b.cascade.beta &&
-         a.cascade.head_reduction == b.cascade.head_reduction;
-}
-
 std::string SerializeStepPlan(const StepPlan& plan) {
   std::string out;
   Put<uint32_t>(kMagic, out);

@@ -17,7 +17,7 @@ struct SessionReset {
   int cache_slot = 0;
   CascadeConfig cascade;
 
-  friend bool operator==(const SessionReset& a, const SessionReset& b);
+  friend bool operator==(const SessionReset&, const SessionReset&) = default;
 };
 
 // What one session does in a step.
