@@ -14,7 +14,7 @@ namespace weir {
 grpc::Status GenerationService::Append(grpc::ServerContext* context,
                                        grpc::ServerReader<v1::AppendRequest>* reader,
                                        v1::AppendResponse* response) {
-  RequestRecord record(metrics_, "Append");
+  RequestRecord record(metrics_, "Append", context);
   return record.End(ForwardAppend(*context, reader, response));
 }
 
@@ -44,7 +44,7 @@ grpc::Status GenerationService::ForwardAppend(const grpc::ServerContext& context
 grpc::Status GenerationService::Generate(grpc::ServerContext* context,
                                          const v1::GenerateRequest* request,
                                          grpc::ServerWriter<v1::GenerateResponse>* writer) {
-  RequestRecord record(metrics_, "Generate");
+  RequestRecord record(metrics_, "Generate", context);
   auto leader = router_->ForCall(request->session_id());
   if (!leader.ok()) return record.End(ToGrpcStatus(leader.status()));
   LeaderCall call(*std::move(leader), *context);
@@ -60,7 +60,7 @@ grpc::Status GenerationService::Generate(grpc::ServerContext* context,
 
 grpc::Status GenerationService::Score(grpc::ServerContext* context, const v1::ScoreRequest* request,
                                       grpc::ServerWriter<v1::ScoreResponse>* writer) {
-  RequestRecord record(metrics_, "Score");
+  RequestRecord record(metrics_, "Score", context);
   auto leader = router_->ForCall(request->session_id());
   if (!leader.ok()) return record.End(ToGrpcStatus(leader.status()));
   LeaderCall call(*std::move(leader), *context);
@@ -73,7 +73,7 @@ grpc::Status GenerationService::Score(grpc::ServerContext* context, const v1::Sc
 grpc::Status GenerationService::Tokenize(grpc::ServerContext* context,
                                          const v1::TokenizeRequest* request,
                                          v1::TokenizeResponse* response) {
-  RequestRecord record(metrics_, "Tokenize");
+  RequestRecord record(metrics_, "Tokenize", context);
   auto leader = router_->ForNewSession();
   if (!leader.ok()) return record.End(ToGrpcStatus(leader.status()));
   LeaderCall call(*std::move(leader), *context);
@@ -88,7 +88,7 @@ grpc::Status GenerationService::Tokenize(grpc::ServerContext* context,
 grpc::Status GenerationService::Detokenize(grpc::ServerContext* context,
                                            const v1::DetokenizeRequest* request,
                                            v1::DetokenizeResponse* response) {
-  RequestRecord record(metrics_, "Detokenize");
+  RequestRecord record(metrics_, "Detokenize", context);
   auto leader = router_->ForNewSession();
   if (!leader.ok()) return record.End(ToGrpcStatus(leader.status()));
   LeaderCall call(*std::move(leader), *context);

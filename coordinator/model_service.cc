@@ -23,7 +23,7 @@ void Merge(v1::Model model, v1::ListModelsResponse* response) {
 
 grpc::Status ModelService::ListModels(grpc::ServerContext* context, const v1::ListModelsRequest*,
                                       v1::ListModelsResponse* response) {
-  RequestRecord record(metrics_, "ListModels");
+  RequestRecord record(metrics_, "ListModels", context);
   response->set_version(version_);
   for (std::shared_ptr<Leader>& leader : router_->leaders()) {
     LeaderCall call(leader, *context);

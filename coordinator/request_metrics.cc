@@ -6,6 +6,9 @@
 namespace weir {
 namespace {
 
+// When a caller who found the server full may try again: about the time that a short call takes.
+constexpr char kTryAgainMilliseconds[] = "1000";
+
 double SecondsBetween(RequestRecord::Clock::time_point from, RequestRecord::Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -31,8 +34,9 @@ RequestMetrics::RequestMetrics(Metrics* metrics)
       streamed_tokens_(
           metrics->AddCounter("weir_streamed_tokens_total", "Generated tokens sent to callers.")) {}
 
-RequestRecord::RequestRecord(RequestMetrics* metrics, const std::string& method)
-    : metrics_(metrics), method_(method), start_(Clock::now()) {
+RequestRecord::RequestRecord(RequestMetrics* metrics, const std::string& method,
+                             grpc::ServerContext* context)
+    : metrics_(metrics), method_(method), context_(context), start_(Clock::now()) {
   metrics_->requests_running_.Increment();
 }
 
@@ -60,6 +64,9 @@ void RequestRecord::TokensStreamed(int tokens, Clock::time_point received) {
 
 grpc::Status RequestRecord::End(const grpc::Status& status) {
   code_ = status.error_code();
+  if (code_ == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+    context_->AddTrailingMetadata("grpc-retry-pushback-ms", kTryAgainMilliseconds);
+  }
   return status;
 }
 

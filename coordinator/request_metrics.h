@@ -1,6 +1,7 @@
 #ifndef WEIR_COORDINATOR_REQUEST_METRICS_H_
 #define WEIR_COORDINATOR_REQUEST_METRICS_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
 #include <chrono>
@@ -34,8 +35,8 @@ class RequestRecord {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `method` is the RPC's name, such as "Generate".
-  RequestRecord(RequestMetrics* metrics, const std::string& method);
+  // `method` is the RPC's name, such as "Generate"; `context` is the call's.
+  RequestRecord(RequestMetrics* metrics, const std::string& method, grpc::ServerContext* context);
   ~RequestRecord();
   RequestRecord(const RequestRecord&) = delete;
   RequestRecord& operator=(const RequestRecord&) = delete;
@@ -43,12 +44,14 @@ class RequestRecord {
   // Generated tokens, at least one, came from the leader at `received` and are with the caller now.
   void TokensStreamed(int tokens, Clock::time_point received);
 
-  // Notes how the call ended, and returns that.
+  // Notes how the call ended, and returns that. A caller who found the server full is told when to
+  // try again, in gRPC's own trailing metadata for it, `grpc-retry-pushback-ms`.
   grpc::Status End(const grpc::Status& status);
 
  private:
   RequestMetrics* const metrics_;
   const std::string method_;
+  grpc::ServerContext* const context_;
   const Clock::time_point start_;
   std::optional<Clock::time_point> last_token_;
   // A call that is abandoned without End has been cancelled.

@@ -31,7 +31,7 @@ void Abandon(const std::shared_ptr<Leader>& leader, const std::string& id) {
 grpc::Status SessionService::CreateSession(grpc::ServerContext* context,
                                            const v1::CreateSessionRequest* request,
                                            v1::CreateSessionResponse* response) {
-  RequestRecord record(metrics_, "CreateSession");
+  RequestRecord record(metrics_, "CreateSession", context);
   return record.End(Create(*context, *request, response->mutable_session()));
 }
 
@@ -59,7 +59,7 @@ grpc::Status SessionService::Create(const grpc::ServerContext& context,
 grpc::Status SessionService::GetSession(grpc::ServerContext* context,
                                         const v1::GetSessionRequest* request,
                                         v1::GetSessionResponse* response) {
-  RequestRecord record(metrics_, "GetSession");
+  RequestRecord record(metrics_, "GetSession", context);
   return record.End(Describe(*context, request->session_id(), response->mutable_session()));
 }
 
@@ -79,7 +79,7 @@ grpc::Status SessionService::Describe(const grpc::ServerContext& context, const 
 grpc::Status SessionService::ListSessions(grpc::ServerContext* context,
                                           const v1::ListSessionsRequest* request,
                                           v1::ListSessionsResponse* response) {
-  RequestRecord record(metrics_, "ListSessions");
+  RequestRecord record(metrics_, "ListSessions", context);
   return record.End(List(*context, *request, response));
 }
 
@@ -106,7 +106,7 @@ grpc::Status SessionService::List(const grpc::ServerContext& context,
 grpc::Status SessionService::DeleteSession(grpc::ServerContext* context,
                                            const v1::DeleteSessionRequest* request,
                                            v1::DeleteSessionResponse*) {
-  RequestRecord record(metrics_, "DeleteSession");
+  RequestRecord record(metrics_, "DeleteSession", context);
   return record.End(Delete(*context, request->session_id()));
 }
 
@@ -130,7 +130,7 @@ grpc::Status SessionService::Delete(const grpc::ServerContext& context, const st
 grpc::Status SessionService::InspectSession(
     grpc::ServerContext* context, const v1::InspectSessionRequest* request,
     grpc::ServerWriter<v1::InspectSessionResponse>* writer) {
-  RequestRecord record(metrics_, "InspectSession");
+  RequestRecord record(metrics_, "InspectSession", context);
   return record.End(Inspect(*context, *request, writer));
 }
 

@@ -409,6 +409,12 @@ TEST_F(ServerTest, SaysAtOnceThatItIsFull) {
   const std::vector<std::string> ids = {api_->NewSession(), api_->NewSession()};
   EXPECT_THAT(CreateWith({}), Is(Code::RESOURCE_EXHAUSTED, "2"));
   EXPECT_THAT(api_->Generate(GoOn("x", 2)), Is(Code::RESOURCE_EXHAUSTED, "2"));
+  // It says when to come back.
+  const auto context = Deadline();
+  v1::CreateSessionResponse response;
+  EXPECT_THAT(api_->sessions().CreateSession(context.get(), {}, &response),
+              Is(Code::RESOURCE_EXHAUSTED, "2"));
+  EXPECT_EQ(context->GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
   // Those that are there go on.
   EXPECT_THAT(api_->Generate(GoOn("the hen", 2, ids[0])), IsOk());
   for (const std::string& id : ids) EXPECT_THAT(api_->Delete(id), IsOk());
