@@ -284,7 +284,7 @@ TEST_F(ServerTest, RefusesAbsurdSampling) {
   for (double temperature : {-1.0, kNan, 1e9, HUGE_VAL}) {
     v1::SamplingSettings sampling;
     sampling.set_temperature(temperature);
-    EXPECT_THAT(GenerateWith(sampling), Is(Code::INVALID_ARGUMENT, "must be 0 to 100"));
+    EXPECT_THAT(GenerateWith(sampling), Is(Code::INVALID_ARGUMENT, "must be from 0 to 100"));
   }
   for (double top_p : {0.0, -1.0, 2.0, kNan}) {
     v1::SamplingSettings sampling;
@@ -319,7 +319,7 @@ TEST_F(ServerTest, RefusesAbsurdGenerations) {
   for (int count : {-1, 21}) {
     request = GoOn("x", 2);
     request.set_top_logprobs(count);
-    EXPECT_THAT(api_->Generate(request), Is(Code::INVALID_ARGUMENT, "must be 0 to 20"));
+    EXPECT_THAT(api_->Generate(request), Is(Code::INVALID_ARGUMENT, "must be from 0 to 20"));
   }
   EXPECT_THAT(api_->Score({}), Is(Code::INVALID_ARGUMENT, "text is empty"));
 }
