@@ -66,10 +66,7 @@ void AddCoordinatorCommand(CommandLine& line) {
                   "workers of a group; 0: what the first worker says")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app->add_option("--stall-timeout", options->stall_timeout_s,
-                  "seconds without a step after which a worker is lost")
-      ->check(CLI::Range(0.1, 86400.0))
-      ->capture_default_str();
+  AddStallTimeout(*app, options->stall_timeout_s);
 }
 
 }  // namespace weir

@@ -35,6 +35,7 @@ struct Options {
   std::string host = "127.0.0.1";
   int port = 7411;
   int metrics_port = 7413;
+  double stall_timeout_s = 10;
   WorkerFlags worker;
 };
 
@@ -83,6 +84,7 @@ class Serve {
     options.group_listen_address = "127.0.0.1:0";
     options.version = kVersion;
     options.tensor_parallel = options_.worker.tensor_parallel;
+    options.stall_timeout = absl::Seconds(options_.stall_timeout_s);
     options.log = LogSentence;
     absl::StatusOr<std::unique_ptr<CoordinatorServer>> coordinator =
         CoordinatorServer::Start(std::move(options), &metrics_);
@@ -190,6 +192,7 @@ void AddServeCommand(CommandLine& line) {
   app->add_option("--host", options->host, "address to listen on")->capture_default_str();
   AddPort(*app, "--port", options->port, "port of the API; 0: a free one");
   AddPort(*app, "--metrics-port", options->metrics_port, "port of Prometheus metrics");
+  AddStallTimeout(*app, options->stall_timeout_s);
   options->worker.AddTo(*app);
 }
 

@@ -20,6 +20,13 @@ void WaitForInterrupt() {
   Interrupted() = false;
 }
 
+void AddStallTimeout(CLI::App& app, double& seconds) {
+  app.add_option("--stall-timeout", seconds,
+                 "seconds without a step after which a worker is lost; longer than any step takes")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
+}
+
 void AddPort(CLI::App& app, const std::string& name, int& port, const std::string& help) {
   app.add_option(name, port, help)->check(CLI::Range(0, 65535))->capture_default_str();
 }

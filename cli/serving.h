@@ -19,6 +19,9 @@ void LogSentence(const std::string& sentence);
 // Returns when the process is interrupted or told to end. CatchInterrupts comes first.
 void WaitForInterrupt();
 
+// --stall-timeout: when a worker counts as lost.
+void AddStallTimeout(CLI::App& app, double& seconds);
+
 // A flag for a TCP port.
 void AddPort(CLI::App& app, const std::string& name, int& port, const std::string& help);
 

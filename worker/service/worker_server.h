@@ -61,8 +61,9 @@ struct WorkerOptions {
 // Thread-safe.
 class WorkerServer {
  public:
-  // Requests longer than this are RESOURCE_EXHAUSTED.
-  static constexpr int kMaxRequestBytes = 16 << 20;
+  // Requests longer than this are RESOURCE_EXHAUSTED. More than the coordinator takes from callers,
+  // since it wraps their requests.
+  static constexpr int kMaxRequestBytes = (16 << 20) + (64 << 10);
 
   // Whether Start takes the model file and the settings, as far as can be known without loading
   // weights. Errors as Start.
