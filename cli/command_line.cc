@@ -89,6 +89,7 @@ CLI::App* CommandLine::Add(const std::string& name, const std::string& summary,
 CLI::App* CommandLine::AddTo(CLI::App* parent, const std::string& name, const std::string& summary,
                              std::function<absl::Status()> run) {
   CLI::App* command = parent->add_subcommand(name, summary);
+  command->footer("");  // It would inherit the parent's, which shows one of several.
   commands_.emplace_back(command, std::move(run));
   return command;
 }

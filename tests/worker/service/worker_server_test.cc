@@ -339,7 +339,7 @@ TEST_F(WorkerServerTest, ItDescribesItsModel) {
 TEST_F(WorkerServerTest, ARequestThatIsTooLongIsRefused) {
   StartGroup(1);
   v1::GenerateRequest request = Twenty("");
-  request.set_text(std::string((16 << 20) + 1, 'x'));
+  request.set_text(std::string(WorkerServer::kMaxRequestBytes + 1, 'x'));
   EXPECT_EQ(Generate(request).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
