@@ -47,12 +47,8 @@ CascadeConfig CascadeFlags::ToConfig() const {
 }
 
 void ConnectionFlags::AddTo(CLI::App& app) {
-  const std::string group = "Where it runs";
-  CLI::Option* server_option =
-      app.add_option("--server", server, "address of a Weir server (127.0.0.1:7411)")
-          ->envname("WEIR_SERVER")
-          ->type_name("ADDRESS")
-          ->group(group);
+  CLI::Option* server_option = AddServerTo(app);
+  const std::string group = server_option->get_group();
   app.add_option("--model", model, "or: a model file, served inside this process for this run")
       ->type_name("PATH")
       ->excludes(server_option)
@@ -61,6 +57,13 @@ void ConnectionFlags::AddTo(CLI::App& app) {
       ->check(CLI::Range(1, 1024))
       ->option_text("INT")
       ->group(group);
+}
+
+CLI::Option* ConnectionFlags::AddServerTo(CLI::App& app) {
+  return app.add_option("--server", server, "address of a Weir server (127.0.0.1:7411)")
+      ->envname("WEIR_SERVER")
+      ->type_name("ADDRESS")
+      ->group("Where it runs");
 }
 
 void GenerationFlags::AddTo(CLI::App& app) {

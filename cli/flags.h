@@ -35,6 +35,8 @@ struct ConnectionFlags {
   int threads = 0;
 
   void AddTo(CLI::App& app);
+  // Only --server, for commands about what a running server has.
+  CLI::Option* AddServerTo(CLI::App& app);
 };
 
 // How a generation chooses its tokens and when it ends.

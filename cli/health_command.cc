@@ -33,8 +33,7 @@ void AddHealthCommand(CommandLine& line) {
   auto flags = std::make_shared<ConnectionFlags>();
   CLI::App* app = line.Add("health", "Tells what a server serves; exit code 1 if it cannot.",
                            "weir health --server 127.0.0.1:7411", [flags] { return Run(*flags); });
-  app->add_option("--server", flags->server, "address of a Weir server (127.0.0.1:7411)")
-      ->envname("WEIR_SERVER");
+  flags->AddServerTo(*app);
 }
 
 }  // namespace weir

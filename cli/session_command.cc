@@ -13,7 +13,7 @@ namespace weir {
 namespace {
 
 struct Options {
-  std::string server;
+  ConnectionFlags connection;
   std::string session;
   bool json = false;
   CascadeFlags cascade;
@@ -26,15 +26,13 @@ struct AppendOptions {
   ConnectionFlags connection;
 };
 
-absl::StatusOr<Connection> OpenServer(const std::string& server) {
+absl::StatusOr<Connection> OpenServer(const ConnectionFlags& flags) {
   CatchInterrupts();
-  ConnectionFlags flags;
-  flags.server = server;
   return Connection::Open(flags, {});
 }
 
 absl::Status Create(const Options& options) {
-  absl::StatusOr<Connection> connection = OpenServer(options.server);
+  absl::StatusOr<Connection> connection = OpenServer(options.connection);
   if (!connection.ok()) return connection.status();
   absl::StatusOr<v1::Session> session =
       connection->client().CreateSession(options.cascade.ToProto());
@@ -44,14 +42,13 @@ absl::Status Create(const Options& options) {
 }
 
 absl::Status Delete(const Options& options) {
-  absl::StatusOr<Connection> connection = OpenServer(options.server);
+  absl::StatusOr<Connection> connection = OpenServer(options.connection);
   if (!connection.ok()) return connection.status();
   return connection->client().DeleteSession(options.session);
 }
 
 absl::Status Append(const AppendOptions& options) {
-  CatchInterrupts();
-  absl::StatusOr<Connection> connection = Connection::Open(options.connection, {});
+  absl::StatusOr<Connection> connection = OpenServer(options.connection);
   if (!connection.ok()) return connection.status();
   absl::StatusOr<v1::AppendResponse> response =
       AppendText(connection->client(), options.session, options.path);
@@ -79,14 +76,12 @@ void AddSessionCommand(CommandLine& line) {
   CLI::App* create = line.AddTo(app, "create", "Creates a session and prints its id.",
                                 [options] { return Create(*options); });
   create->add_flag("--json", options->json, "the session as a JSON object");
-  create->add_option("--server", options->server, "address of a Weir server (127.0.0.1:7411)")
-      ->envname("WEIR_SERVER");
+  options->connection.AddServerTo(*create);
   options->cascade.AddTo(*create);
   CLI::App* remove = line.AddTo(app, "delete", "Deletes a session and ends its running call.",
                                 [options] { return Delete(*options); });
   remove->add_option("session", options->session, "the session's id")->required();
-  remove->add_option("--server", options->server, "address of a Weir server (127.0.0.1:7411)")
-      ->envname("WEIR_SERVER");
+  options->connection.AddServerTo(*remove);
 }
 
 void AddAppendCommand(CommandLine& line) {
@@ -97,9 +92,7 @@ void AddAppendCommand(CommandLine& line) {
   app->add_option("session", options->session, "the session's id")->required();
   app->add_option("path", options->path, "the text; - : standard input")->required();
   app->add_flag("--json", options->json, "the session afterwards as a JSON object");
-  app->add_option("--server", options->connection.server,
-                  "address of a Weir server (127.0.0.1:7411)")
-      ->envname("WEIR_SERVER");
+  options->connection.AddServerTo(*app);
 }
 
 }  // namespace weir
