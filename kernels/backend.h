@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -37,6 +38,13 @@ class Matrix {
 struct RowGroup {
   int first_row = 0;
   int rows = 0;
+};
+
+// What one step reads and does, in the form and memory in which the backend's operations take it:
+// loaded once a step, used by all layers.
+class DeviceStep {
+ public:
+  virtual ~DeviceStep() = default;
 };
 
 // cos and sin of every rotation a step can need, made in double precision by the model:
@@ -79,11 +87,40 @@ class Backend {
   virtual absl::StatusOr<Tensor> LoadVector(absl::Span<const float> values) = 0;
   virtual absl::StatusOr<std::unique_ptr<KvStorage>> AllocateKv(const KvShape& shape,
                                                                 const RopeTable& rope) = 0;
+  // Room for steps of at most `rows` rows and `sequences` sequences of sessions in a KvStorage of
+  // this shape.
+  virtual absl::StatusOr<std::unique_ptr<DeviceStep>> AllocateStep(const KvShape& shape, int rows,
+                                                                   int sequences) = 0;
+
+  // ---- Recording ----
+
+  // Rows that a step of `sequences` sequences, of a row each, runs with: at least `sequences`. A
+  // backend that records steps rounds up, so that few recordings serve; rows without a sequence
+  // compute something that nobody reads.
+  virtual int PaddedRows(int sequences) const { return sequences; }
+  // Enqueues what `enqueue` enqueues, and returns what it returns. Calls with the same key enqueue
+  // the same operations on the same tensors, while what a DeviceStep holds may differ; so a backend
+  // may record the first and replay it afterwards instead of calling `enqueue`.
+  virtual absl::Status Replay(int64_t key, absl::FunctionRef<absl::Status()> enqueue) {
+    return enqueue();
+  }
+  // Records what Replay of this key will do, without doing it; for start-up.
+  virtual absl::Status Record(int64_t key, absl::FunctionRef<absl::Status()> enqueue) {
+    return absl::OkStatus();
+  }
+  // Forgets all recordings: they name tensors or a communicator that will be gone.
+  virtual void ForgetRecordings() {}
 
   // ---- One step ----
 
-  // out[r] = table[tokens[r]].
-  virtual void Embed(const Matrix& table, absl::Span<const int32_t> tokens, Tensor out) = 0;
+  // Makes `step` hold these tokens, row by row, and sequences. Sequences with rows cover the tokens
+  // in order; sequences without rows come after them and only name their session (see
+  // RecallLastRows). Operations enqueued before still see what it held before.
+  virtual void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
+                        DeviceStep& step) = 0;
+
+  // out[r] = table[token of row r]. Any token for rows without one.
+  virtual void Embed(const Matrix& table, const DeviceStep& step, Tensor out) = 0;
   // out[r] = x[r] / rms(x[r]) * weight.
   virtual void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) = 0;
   // x += delta, then RmsNorm of x into out.
@@ -93,8 +130,12 @@ class Backend {
                       Tensor out) = 0;
   // gate_up = [gate | up], each as wide as out: out = silu(gate) * up.
   virtual void SwiGlu(Tensor gate_up, Tensor out) = 0;
-  // out[i] = x[rows[i]].
-  virtual void GatherRows(Tensor x, absl::Span<const int> rows, Tensor out) = 0;
+  // to = from; same shape and type.
+  virtual void CopyRows(Tensor from, Tensor to) = 0;
+  // kept[session's cache slot] = x[last row of the sequence], for every sequence with rows.
+  virtual void KeepLastRows(const DeviceStep& step, Tensor x, Tensor kept) = 0;
+  // out[i] = kept[cache slot of sequence i].
+  virtual void RecallLastRows(const DeviceStep& step, Tensor kept, Tensor out) = 0;
 
   // Attention of every sequence's rows over its cached segments and, causally, its own rows.
   //   qkv         [rows, (query_heads + 2 * kv_heads) * head_dim] queries | keys | values, not
@@ -104,11 +145,11 @@ class Backend {
   // Scores (c[h, key] = sum over rows q of beta^(rows-1-q) * p[h, q, key], reduced over the query
   // heads h of a KV head; the method's factor 1 - beta is common to all and left out) are added to
   // the cached slots' scores after these have decayed by beta^rows; own keys start from 0.
-  virtual void Attend(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
-                      Tensor out, Tensor row_scores) = 0;
-  // Admits every sequence's rows to its cache as `steps` say. Comes after Attend of the same layer,
+  virtual void Attend(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv, Tensor out,
+                      Tensor row_scores) = 0;
+  // Admits every sequence's rows to its cache as `step` says. Comes after Attend of the same layer,
   // with the same qkv and row_scores.
-  virtual void Admit(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
+  virtual void Admit(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
                      Tensor row_scores) = 0;
 
   // Waits for everything enqueued, then copies x to `out` (x.elements() of them).

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +24,18 @@
 
 namespace weir {
 namespace {
+
+struct CpuStep final : DeviceStep {
+  std::vector<int32_t> tokens;
+  std::vector<SequenceStep> sequences;
+  int with_rows = 0;  // of the sequences, the first
+
+  absl::Span<const SequenceStep> SequencesWithRows() const {
+    return absl::MakeConstSpan(sequences).first(with_rows);
+  }
+};
+
+const CpuStep& OnCpu(const DeviceStep& step) { return static_cast<const CpuStep&>(step); }
 
 class CpuBackend final : public Backend {
  public:
@@ -64,8 +77,26 @@ class CpuBackend final : public Backend {
     return CpuKvStorage::Allocate(shape, rope);
   }
 
-  void Embed(const Matrix& table, absl::Span<const int32_t> tokens, Tensor out) override {
-    static_cast<const LookupTable&>(table).Read(pool_, tokens, out);
+  absl::StatusOr<std::unique_ptr<DeviceStep>> AllocateStep(const KvShape&, int rows,
+                                                           int sequences) override {
+    auto step = std::make_unique<CpuStep>();
+    step->tokens.reserve(rows);
+    step->sequences.reserve(sequences);
+    return step;
+  }
+
+  void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
+                DeviceStep& step) override {
+    CpuStep& to = static_cast<CpuStep&>(step);
+    to.tokens.assign(tokens.begin(), tokens.end());
+    to.sequences.assign(sequences.begin(), sequences.end());
+    const auto end = std::find_if(sequences.begin(), sequences.end(),
+                                  [](const SequenceStep& sequence) { return sequence.rows == 0; });
+    to.with_rows = static_cast<int>(end - sequences.begin());
+  }
+
+  void Embed(const Matrix& table, const DeviceStep& step, Tensor out) override {
+    static_cast<const LookupTable&>(table).Read(pool_, OnCpu(step).tokens, out);
   }
 
   void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
@@ -83,21 +114,35 @@ class CpuBackend final : public Backend {
 
   void SwiGlu(Tensor gate_up, Tensor out) override { weir::SwiGlu(pool_, gate_up, out); }
 
-  void GatherRows(Tensor x, absl::Span<const int> rows, Tensor out) override {
-    assert(out.cols == x.cols && out.rows >= static_cast<int64_t>(rows.size()));
-    for (size_t i = 0; i < rows.size(); ++i) {
-      std::copy_n(x.f32() + rows[i] * x.cols, x.cols, out.f32() + i * x.cols);
+  void CopyRows(Tensor from, Tensor to) override {
+    assert(to.rows == from.rows && to.cols == from.cols && to.type == from.type);
+    std::memmove(to.data, from.data, from.elements() * ElementBytes(from.type));
+  }
+
+  void KeepLastRows(const DeviceStep& step, Tensor x, Tensor kept) override {
+    for (const SequenceStep& sequence : OnCpu(step).SequencesWithRows()) {
+      CopyRows(x.Rows(sequence.first_row + sequence.rows - 1, 1),
+               kept.Rows(sequence.cache_slot, 1));
     }
   }
 
-  void Attend(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
-              Tensor out, Tensor row_scores) override {
-    attention_.Run(static_cast<CpuKvStorage&>(kv), layer, steps, qkv, out, row_scores);
+  void RecallLastRows(const DeviceStep& step, Tensor kept, Tensor out) override {
+    int row = 0;
+    for (const SequenceStep& sequence : OnCpu(step).sequences) {
+      CopyRows(kept.Rows(sequence.cache_slot, 1), out.Rows(row++, 1));
+    }
   }
 
-  void Admit(KvStorage& kv, int layer, absl::Span<const SequenceStep> steps, Tensor qkv,
+  void Attend(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv, Tensor out,
+              Tensor row_scores) override {
+    attention_.Run(static_cast<CpuKvStorage&>(kv), layer, OnCpu(step).SequencesWithRows(), qkv, out,
+                   row_scores);
+  }
+
+  void Admit(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
              Tensor row_scores) override {
-    admission_.Run(static_cast<CpuKvStorage&>(kv), layer, steps, qkv, row_scores);
+    admission_.Run(static_cast<CpuKvStorage&>(kv), layer, OnCpu(step).SequencesWithRows(), qkv,
+                   row_scores);
   }
 
   absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {

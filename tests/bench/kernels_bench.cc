@@ -91,19 +91,20 @@ struct FullSession {
     qkv.rows = out.rows = rows;
   }
 
-  void Attend(const SequenceStep& step, int layer) {
-    backend->Attend(*kv, layer, {step}, qkv, out, row_scores);
+  void Attend(const DeviceStep& step, int layer) {
+    backend->Attend(*kv, layer, step, qkv, out, row_scores);
   }
-  void Admit(const SequenceStep& step, int layer) {
-    backend->Admit(*kv, layer, {step}, qkv, row_scores);
+  void Admit(const DeviceStep& step, int layer) {
+    backend->Admit(*kv, layer, step, qkv, row_scores);
   }
   void Run(int rows) {
-    const SequenceStep step = cache.Plan(0, rows);
+    const SequenceStep sequence = cache.Plan(0, rows);
+    const std::unique_ptr<DeviceStep> step = MakeStep(*backend, {sequence});
     for (int layer = 0; layer < kLayers; ++layer) {
-      Attend(step, layer);
-      Admit(step, layer);
+      Attend(*step, layer);
+      Admit(*step, layer);
     }
-    cache.Commit(step);
+    cache.Commit(sequence);
   }
 
   CascadeConfig cascade;
@@ -118,9 +119,10 @@ struct FullSession {
 void Attend(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0));
   FullSession session(static_cast<int>(state.range(1)), rows);
-  const SequenceStep step = session.cache.Plan(0, rows);
+  const std::unique_ptr<DeviceStep> step =
+      MakeStep(*session.backend, {session.cache.Plan(0, rows)});
   for (auto _ : state) {
-    for (int layer = 0; layer < kLayers; ++layer) session.Attend(step, layer);
+    for (int layer = 0; layer < kLayers; ++layer) session.Attend(*step, layer);
   }
   const double keys = session.cache.filled_slots() + (rows + 1) / 2.0;
   state.counters["flop"] =
@@ -134,9 +136,10 @@ void Admit(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0));
   FullSession session(static_cast<int>(state.range(1)), rows);
   for (auto _ : state) {
-    const SequenceStep step = session.cache.Plan(0, rows);
-    for (int layer = 0; layer < kLayers; ++layer) session.Admit(step, layer);
-    session.cache.Commit(step);
+    const SequenceStep sequence = session.cache.Plan(0, rows);
+    const std::unique_ptr<DeviceStep> step = MakeStep(*session.backend, {sequence});
+    for (int layer = 0; layer < kLayers; ++layer) session.Admit(*step, layer);
+    session.cache.Commit(sequence);
   }
 }
 BENCHMARK(Admit)->Apply(Rows);

@@ -46,6 +46,10 @@ absl::StatusOr<std::unique_ptr<StepExecutor>> StepExecutor::Create(const LlamaMo
       LlamaForward::Create(model, executor->max_rows());
   if (!forward.ok()) return forward.status();
   executor->forward_ = *std::move(forward);
+  absl::StatusOr<std::unique_ptr<DeviceStep>> device_step =
+      backend.AllocateStep(shape, executor->max_rows(), sessions);
+  if (!device_step.ok()) return device_step.status();
+  executor->device_step_ = *std::move(device_step);
   absl::StatusOr<std::unique_ptr<LlamaHead>> head = LlamaHead::Create(model);
   if (!head.ok()) return head.status();
   executor->head_ = *std::move(head);
@@ -160,7 +164,11 @@ absl::Status StepExecutor::RunModel(const StepPlan& plan, StepResult& result) {
   }
   if (tokens_.empty()) return absl::OkStatus();
 
-  forward_->Begin(tokens_, steps_);
+  Backend& backend = model_->backend();
+  backend.LoadStep(tokens_, steps_, *device_step_);
+  std::vector<RowGroup> groups;
+  for (const SequenceStep& step : steps_) groups.push_back({step.first_row, step.rows});
+  forward_->Begin(*device_step_, groups);
   absl::Status status = forward_->RunLayers(*communicator_, *kv_, 0, model_->config().layers);
   if (!status.ok()) return status;
 
@@ -175,7 +183,7 @@ absl::Status StepExecutor::RunModel(const StepPlan& plan, StepResult& result) {
     }
     ++step;
   }
-  KeepLastRows();
+  backend.KeepLastRows(*device_step_, forward_->output(), last_rows_);
   Commit();
   return absl::OkStatus();
 }
@@ -187,14 +195,12 @@ absl::StatusOr<std::vector<float>> StepExecutor::Score(const PlannedSequence& se
   const bool has_read = step.first_token > 0;
   int rows = 0;
   if (has_read) {
-    backend.GatherRows(last_rows_, {&step.cache_slot, 1}, head_rows_.Rows(rows++, 1));
+    backend.CopyRows(last_rows_.Rows(step.cache_slot, 1), head_rows_.Rows(rows++, 1));
   }
-  std::vector<int> before;
-  for (int row = 0; row + 1 < step.rows; ++row) before.push_back(step.first_row + row);
-  if (!before.empty()) {
-    const int64_t count = static_cast<int64_t>(before.size());
-    backend.GatherRows(forward_->output(), before, head_rows_.Rows(rows, count));
-    rows += static_cast<int>(count);
+  if (const int before = step.rows - 1; before > 0) {
+    backend.CopyRows(forward_->output().Rows(step.first_row, before),
+                     head_rows_.Rows(rows, before));
+    rows += before;
   }
 
   std::vector<float> scores;
@@ -208,14 +214,6 @@ absl::StatusOr<std::vector<float>> StepExecutor::Score(const PlannedSequence& se
   }
   if (!has_read) scores.insert(scores.begin(), std::numeric_limits<float>::quiet_NaN());
   return scores;
-}
-
-void StepExecutor::KeepLastRows() {
-  for (const SequenceStep& step : steps_) {
-    const int last = step.first_row + step.rows - 1;
-    model_->backend().GatherRows(forward_->output(), {&last, 1},
-                                 last_rows_.Rows(step.cache_slot, 1));
-  }
 }
 
 void StepExecutor::Commit() {
@@ -233,13 +231,14 @@ void StepExecutor::Commit() {
 }
 
 absl::Status StepExecutor::ComputeLogits(const StepPlan& plan, StepResult& result) {
-  std::vector<int> slots;
+  int64_t count = 0;
   for (const PlannedSequence& sequence : plan.sequences) {
-    if (sequence.logits) slots.push_back(sequence.cache_slot);
+    if (!sequence.logits) continue;
+    model_->backend().CopyRows(last_rows_.Rows(sequence.cache_slot, 1), head_rows_.Rows(count, 1));
+    ++count;
   }
-  if (slots.empty()) return absl::OkStatus();
-  const Tensor rows = head_rows_.Rows(0, static_cast<int64_t>(slots.size()));
-  model_->backend().GatherRows(last_rows_, slots, rows);
+  if (count == 0) return absl::OkStatus();
+  const Tensor rows = head_rows_.Rows(0, count);
   absl::StatusOr<std::vector<std::vector<float>>> logits = head_->Logits(*communicator_, rows);
   if (!logits.ok()) return logits.status();
   if (logits->empty()) return absl::OkStatus();  // not rank 0

@@ -76,7 +76,6 @@ class StepExecutor {
   absl::Status RunModel(const StepPlan& plan, StepResult& result);
   absl::StatusOr<std::vector<float>> Score(const PlannedSequence& sequence,
                                            const SequenceStep& step);
-  void KeepLastRows();
   void Commit();
   absl::Status ComputeLogits(const StepPlan& plan, StepResult& result);
   absl::StatusOr<std::vector<HeadMemory>> Inspect(const Inspection& inspection);
@@ -87,6 +86,7 @@ class StepExecutor {
   int64_t session_bytes_ = 0;
   std::unique_ptr<KvStorage> kv_;
   std::unique_ptr<LlamaForward> forward_;
+  std::unique_ptr<DeviceStep> device_step_;
   std::unique_ptr<LlamaHead> head_;
   Tensor last_rows_;  // [sessions, hidden] the model's output at each session's last token
   Tensor head_rows_;  // [max_rows, hidden] rows for the head, gathered

@@ -44,16 +44,15 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   return forward;
 }
 
-void LlamaForward::Begin(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> steps) {
-  assert(!tokens.empty() && static_cast<int64_t>(tokens.size()) <= residual_.rows);
-  rows_ = static_cast<int64_t>(tokens.size());
-  steps_ = steps;
-  groups_.clear();
-  for (const SequenceStep& step : steps) groups_.push_back({step.first_row, step.rows});
+void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> groups) {
+  rows_ = groups.back().first_row + groups.back().rows;
+  assert(rows_ > 0 && rows_ <= residual_.rows);
+  step_ = &step;
+  groups_.assign(groups.begin(), groups.end());
 
   const LlamaWeights& weights = model_->weights();
   Backend& backend = model_->backend();
-  backend.Embed(*weights.embedding, tokens, residual_.Rows(0, rows_));
+  backend.Embed(*weights.embedding, step, residual_.Rows(0, rows_));
   backend.RmsNorm(residual_.Rows(0, rows_), weights.layers[0].attention_norm,
                   model_->config().norm_epsilon, normed_.Rows(0, rows_));
 }
@@ -84,8 +83,8 @@ absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, 
   for (int i = begin; i < end; ++i) {
     const LayerWeights& layer = weights.layers[i];
     backend.MatMul(groups_, normed, *layer.qkv, qkv);
-    backend.Attend(kv, i, steps_, qkv, attention, row_scores_);
-    backend.Admit(kv, i, steps_, qkv, row_scores_);
+    backend.Attend(kv, i, *step_, qkv, attention, row_scores_);
+    backend.Admit(kv, i, *step_, qkv, row_scores_);
     backend.MatMul(groups_, attention, *layer.output, delta);
     if (absl::Status status = AllReduce(communicator, delta); !status.ok()) return status;
     backend.AddRmsNorm(residual, delta, layer.feed_forward_norm, epsilon, normed);

@@ -12,7 +12,6 @@
 #include "absl/types/span.h"
 #include "kernels/backend.h"
 #include "kernels/kv_storage.h"
-#include "kernels/sequence_step.h"
 #include "worker/comm/communicator.h"
 #include "worker/model/gguf.h"
 #include "worker/model/llama_config.h"
@@ -56,7 +55,8 @@ class LlamaModel {
 
 // A pass of token rows through a model's layers, in activations allocated once:
 //
-//   forward.Begin(tokens, steps);
+//   backend.LoadStep(tokens, sequences, step);
+//   forward.Begin(step, groups);
 //   forward.RunLayers(communicator, kv, 0, 12);       // other passes may run between two calls,
 //   forward.RunLayers(communicator, kv, 12, layers);  // on other LlamaForward objects
 //   ... forward.output() ...
@@ -68,9 +68,9 @@ class LlamaForward {
   static absl::StatusOr<std::unique_ptr<LlamaForward>> Create(const LlamaModel* model,
                                                               int max_rows);
 
-  // Embeds the rows of a new pass. steps[i] says what rows [first_row, first_row + rows) are; they
-  // cover `tokens` in order, at least one. `steps` stays unchanged until the last layer has run.
-  void Begin(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> steps);
+  // Embeds the rows of a new pass: `step`, loaded with one sequence at least, which stays unchanged
+  // until the last layer has run. The pass has `groups.back()`'s last row + 1 rows.
+  void Begin(const DeviceStep& step, absl::Span<const RowGroup> groups);
 
   // Runs layers [begin, end), where the last call ended, and admits the rows to `kv`.
   // `communicator` joins the model's ranks.
@@ -100,7 +100,7 @@ class LlamaForward {
   Tensor activated_;   // [feed_forward]
 
   int64_t rows_ = 0;
-  absl::Span<const SequenceStep> steps_;
+  const DeviceStep* step_ = nullptr;
   std::vector<RowGroup> groups_;
   absl::Duration all_reduce_time_;
 };

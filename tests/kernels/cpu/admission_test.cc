@@ -50,7 +50,8 @@ TEST(AdmissionTest, LaterTokenWinsATie) {
       for (float& score : scores) score = static_cast<float>(RandomInt(random, 0, 2));
       const Tensor qkv = MakeTensor(*backend, rows, 3 * kv_heads * kHeadDim,
                                     RandomFloats(random, int64_t{rows} * 3 * kv_heads * kHeadDim));
-      backend->Admit(*kv, 0, {step}, qkv, MakeTensor(*backend, kv_heads, cascade.stride, scores));
+      backend->Admit(*kv, 0, *MakeStep(*backend, {step}), qkv,
+                     MakeTensor(*backend, kv_heads, cascade.stride, scores));
       plan.Commit(step);
 
       for (int head = 0; head < kv_heads; ++head) {
@@ -92,7 +93,7 @@ TEST(AdmissionTest, CountsChallengesWon) {
   // Token n - 1 arrives at ring 1 pushed by token n. Challengers: 2 (by 3), 4 (by 5), 6 (by 7);
   // each against the token before it.
   const Tensor scores = MakeTensor(*backend, 1, 9, {0, 5, 5, 3, 2, 1, 4, 0, 0});
-  backend->Admit(*kv, 0, {KvCache(0, cascade).Plan(0, 9)}, qkv, scores);
+  backend->Admit(*kv, 0, *MakeStep(*backend, {KvCache(0, cascade).Plan(0, 9)}), qkv, scores);
   EXPECT_EQ(kv->swaps(), (std::vector<int64_t>{0, 2}));
   EXPECT_EQ(kv->Read(0, 0, 0).tokens, (std::vector<int64_t>{8, 7}));
 }

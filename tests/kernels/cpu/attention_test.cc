@@ -171,20 +171,21 @@ class Harness {
       active.push_back(&sessions_[i]);
       total += rows[i] + static_cast<int>(i % 2);
     }
+    const std::unique_ptr<DeviceStep> step = MakeStep(*backend_, steps);
     for (int layer = 0; layer < shape_.layers; ++layer) {
       const std::vector<float> qkv = RandomFloats(random, int64_t{total} * shape_.qkv_cols(), 1.3f);
       const Tensor in = MakeTensor(*backend_, total, shape_.qkv_cols(), qkv);
       const Tensor out = PoisonedTensor(*backend_, total, shape_.query_heads() * shape_.head_dim);
       const Tensor row_scores =
           PoisonedTensor(*backend_, shape_.kv_heads, kv_shape_.max_step_rows + total);
-      backend_->Attend(*kv_, layer, steps, in, out, row_scores);
+      backend_->Attend(*kv_, layer, *step, in, out, row_scores);
       ASSERT_EQ(ToVector(*backend_, in), qkv);
       for (size_t i = 0; i < steps.size(); ++i) {
         CheckAndAdmit(layer, steps[i], *active[i], qkv, ToVector(*backend_, out),
                       ToVector(*backend_, row_scores), row_scores.cols);
         if (testing::Test::HasFatalFailure()) return;
       }
-      backend_->Admit(*kv_, layer, steps, in, row_scores);
+      backend_->Admit(*kv_, layer, *step, in, row_scores);
     }
     for (size_t i = 0; i < steps.size(); ++i) active[i]->plan.Commit(steps[i]);
     for (Session* session : active) CheckContents(*session);

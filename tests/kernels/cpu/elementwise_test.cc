@@ -90,7 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Targets, ElementwiseTest,
                            return std::string(hwy::TargetName(info.param));
                          });
 
-TEST(CpuBackendTest, EmbedAndGatherRows) {
+TEST(CpuBackendTest, EmbedAndLastRows) {
   std::mt19937 random(4);
   const std::unique_ptr<Backend> backend = MakeCpuBackend(2);
   const WeightType types[] = {WeightType::kF32,  WeightType::kF16,  WeightType::kBF16,
@@ -113,19 +113,28 @@ TEST(CpuBackendTest, EmbedAndGatherRows) {
   std::vector<int32_t> tokens;
   for (int i = 0; i < 50; ++i) tokens.push_back(RandomInt(random, 0, 5));
   const Tensor out = PoisonedTensor(*backend, 50, kCols);
-  backend->Embed(*table, tokens, out);
+  backend->Embed(*table, *MakeStep(*backend, {}, tokens), out);
   const std::vector<float> result = ToVector(*backend, out);
   for (int i = 0; i < 50; ++i) {
     EXPECT_TRUE(
         std::equal(values[tokens[i]].begin(), values[tokens[i]].end(), result.begin() + i * kCols));
   }
 
-  const Tensor gathered = PoisonedTensor(*backend, 3, kCols);
-  backend->GatherRows(out, {49, 0, 7}, gathered);
-  const std::vector<float> three = ToVector(*backend, gathered);
+  // Two sequences with rows and one without, which only recalls.
+  const std::unique_ptr<DeviceStep> step =
+      MakeStep(*backend, {{.cache_slot = 3, .first_row = 0, .rows = 50},
+                          {.cache_slot = 1, .first_row = 7, .rows = 1},
+                          {.cache_slot = 0}});
+  const Tensor kept = MakeTensor(*backend, 4, kCols, std::vector<float>(4 * kCols, 5.0f));
+  backend->KeepLastRows(*step, out, kept);
+  const Tensor recalled = PoisonedTensor(*backend, 3, kCols);
+  backend->RecallLastRows(*step, kept, recalled);
+  const std::vector<float> three = ToVector(*backend, recalled);
   EXPECT_TRUE(std::equal(three.begin(), three.begin() + kCols, result.begin() + 49 * kCols));
-  EXPECT_TRUE(std::equal(three.begin() + kCols, three.begin() + 2 * kCols, result.begin()));
-  EXPECT_TRUE(std::equal(three.begin() + 2 * kCols, three.end(), result.begin() + 7 * kCols));
+  EXPECT_TRUE(
+      std::equal(three.begin() + kCols, three.begin() + 2 * kCols, result.begin() + 7 * kCols));
+  EXPECT_EQ(std::vector<float>(three.begin() + 2 * kCols, three.end()),
+            std::vector<float>(kCols, 5.0f));
 }
 
 TEST(CpuBackendTest, DescribesItself) {

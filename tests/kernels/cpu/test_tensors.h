@@ -68,6 +68,17 @@ inline RopeTable MakeTestRopeTable(int head_dim, int rotations) {
   return table;
 }
 
+// A step of these sequences and tokens.
+inline std::unique_ptr<DeviceStep> MakeStep(Backend& backend,
+                                            const std::vector<SequenceStep>& sequences,
+                                            const std::vector<int32_t>& tokens = {}) {
+  std::unique_ptr<DeviceStep> step =
+      backend.AllocateStep({}, static_cast<int>(tokens.size()), static_cast<int>(sequences.size()))
+          .value();
+  backend.LoadStep(tokens, sequences, *step);
+  return step;
+}
+
 }  // namespace weir
 
 #endif  // WEIR_TESTS_KERNELS_CPU_TEST_TENSORS_H_
