@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "worker/model/fnv1a.h"
 
 namespace weir {
 namespace {
@@ -59,27 +60,11 @@ int64_t LoadInteger(IntegerForm form, const std::byte* from) {
   }
 }
 
-// FNV-1a, 64 bits.
-class Hash {
- public:
-  void Add(absl::Span<const std::byte> bytes) {
-    for (const std::byte byte : bytes) {
-      value_ = (value_ ^ std::to_integer<uint64_t>(byte)) * 0x100000001b3u;
-    }
-  }
-  void Add(uint64_t value) {
-    Add(absl::MakeConstSpan(reinterpret_cast<const std::byte*>(&value), sizeof(value)));
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  uint64_t value_ = 0xcbf29ce484222325u;
-};
-
 }  // namespace
 
-GgufFile::GgufFile(std::string path, MappedFile file)
-    : path_(std::move(path)), file_(std::move(file)) {}
+GgufFile::GgufFile(std::string path, std::shared_ptr<const void> storage,
+                   absl::Span<const std::byte> bytes)
+    : path_(std::move(path)), storage_(std::move(storage)), bytes_(bytes), size_(bytes.size()) {}
 
 absl::StatusOr<const GgufFile::Value*> GgufFile::FindValue(absl::string_view key) const {
   const auto found = values_.find(key);
@@ -190,9 +175,9 @@ const GgufTensor* GgufFile::Find(absl::string_view name) const {
 
 uint64_t GgufFile::Fingerprint() const {
   constexpr uint64_t kSampleBytes = 256;
-  Hash hash;
-  hash.Add(file_.bytes().size());
-  hash.Add(file_.bytes().subspan(0, data_start_));
+  Fnv1a hash;
+  hash.Add(size_);
+  hash.Add(bytes_.subspan(0, data_start_));
   for (const GgufTensor& tensor : tensors_) {
     const absl::Span<const std::byte> data(tensor.data, static_cast<size_t>(tensor.size));
     hash.Add(data.subspan(0, kSampleBytes));

@@ -15,11 +15,10 @@
 #include "kernels/weight_type.h"
 #include "worker/model/byte_reader.h"
 #include "worker/model/gguf_types.h"
-#include "worker/model/mapped_file.h"
 
 namespace weir {
 
-// One tensor of a file. `data` points into the file's mapping and lives as long as the GgufFile.
+// One tensor of a model. `data` lives as long as the GgufFile.
 struct GgufTensor {
   absl::string_view name;
   WeightType type = WeightType::kF32;
@@ -27,6 +26,13 @@ struct GgufTensor {
   std::vector<int64_t> dims;
   const std::byte* data = nullptr;
   int64_t size = 0;  // bytes
+};
+
+// A model that was made in memory instead of a file.
+struct GgufMemory {
+  std::string header;                 // how a file begins, magic number to tensor table
+  std::unique_ptr<std::byte[]> data;  // what the tensors' offsets count from
+  uint64_t data_size = 0;             // bytes
 };
 
 // A model file in GGUF format, version 2 or 3, little-endian: typed metadata and named tensors.
@@ -39,10 +45,14 @@ struct GgufTensor {
 class GgufFile {
  public:
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
+  // A model without a file; `name` takes the path's place. Verified as a file is, but here tensors
+  // may share data.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> FromMemory(std::string name, GgufMemory memory);
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
-  int64_t size() const { return static_cast<int64_t>(file_.bytes().size()); }
+  // Bytes of header and data.
+  int64_t size() const { return static_cast<int64_t>(size_); }
 
   // ---- Metadata. NOT_FOUND when the key is missing, INVALID_ARGUMENT when its value is of another
   // type or out of range; messages name key and file. Views live as long as this object. ----
@@ -71,7 +81,7 @@ class GgufFile {
   // Null when there is none of that name.
   const GgufTensor* Find(absl::string_view name) const;
 
-  // A hash of the file's size, all of its metadata and tensor table, and samples of every tensor's
+  // A hash of the size, all of its metadata and tensor table, and samples of every tensor's
   // data; the same in every process. It tells different models apart by mistake made, not by
   // malice: ranks compare it to find out that they loaded different files. Takes milliseconds.
   uint64_t Fingerprint() const;
@@ -85,22 +95,28 @@ class GgufFile {
     absl::Span<const std::byte> bytes;                   // the value, or an array's elements
   };
 
-  GgufFile(std::string path, MappedFile file);
+  // `storage` owns `bytes`, which begin with the header, and the tensors' data.
+  GgufFile(std::string path, std::shared_ptr<const void> storage,
+           absl::Span<const std::byte> bytes);
 
-  absl::Status Parse();
+  // Reads everything but the tensors' data, of which there are at most `room` bytes; yields where
+  // in the data each tensor begins.
+  absl::StatusOr<std::vector<uint64_t>> ParseHeader(uint64_t room);
   void ParseValue(ByteReader& reader, absl::string_view key);
   // Steps over the elements of an array; arrays may nest, `depth` levels so far.
   void SkipElements(ByteReader& reader, GgufValueType type, uint64_t count, int depth,
                     absl::string_view key);
-  void ParseTensorInfo(ByteReader& reader, std::vector<uint64_t>& offsets);
-  absl::Status PlaceTensors(const std::vector<uint64_t>& offsets);
+  void ParseTensorInfo(ByteReader& reader, uint64_t room, std::vector<uint64_t>& offsets);
+  absl::Status PlaceTensors(const std::vector<uint64_t>& offsets, absl::Span<const std::byte> data);
   absl::Status CheckNoOverlap() const;
 
   absl::StatusOr<const Value*> FindValue(absl::string_view key) const;
   absl::Status WrongType(absl::string_view key, const Value& value, absl::string_view wanted) const;
 
   std::string path_;
-  MappedFile file_;
+  std::shared_ptr<const void> storage_;
+  absl::Span<const std::byte> bytes_;  // the file or, without one, the header
+  uint64_t size_ = 0;
   uint32_t version_ = 0;
   uint64_t alignment_ = 0;   // of tensor data, bytes
   uint64_t data_start_ = 0;  // offset of the tensor data in the file

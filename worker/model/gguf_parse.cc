@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "worker/model/gguf.h"
 #include "worker/model/gguf_types.h"
+#include "worker/model/mapped_file.h"
 
 namespace weir {
 namespace {
@@ -61,13 +62,34 @@ uint64_t AlignUp(uint64_t offset, uint64_t alignment) {
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
   absl::StatusOr<MappedFile> file = MappedFile::Open(path);
   if (!file.ok()) return file.status();
-  std::unique_ptr<GgufFile> gguf(new GgufFile(path, *std::move(file)));
-  if (absl::Status status = gguf->Parse(); !status.ok()) return status;
+  auto mapping = std::make_shared<const MappedFile>(*std::move(file));
+  const absl::Span<const std::byte> bytes = mapping->bytes();
+  std::unique_ptr<GgufFile> gguf(new GgufFile(path, std::move(mapping), bytes));
+  const absl::StatusOr<std::vector<uint64_t>> offsets = gguf->ParseHeader(bytes.size());
+  if (!offsets.ok()) return offsets.status();
+  const uint64_t data_start = std::min<uint64_t>(gguf->data_start_, bytes.size());
+  absl::Status status = gguf->PlaceTensors(*offsets, bytes.subspan(data_start));
+  if (status.ok()) status = gguf->CheckNoOverlap();
+  if (!status.ok()) return status;
   return gguf;
 }
 
-absl::Status GgufFile::Parse() {
-  ByteReader reader(path_, file_.bytes());
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::FromMemory(std::string name,
+                                                               GgufMemory memory) {
+  auto storage = std::make_shared<const GgufMemory>(std::move(memory));
+  const absl::Span<const std::byte> header(
+      reinterpret_cast<const std::byte*>(storage->header.data()), storage->header.size());
+  const absl::Span<const std::byte> data(storage->data.get(), storage->data_size);
+  std::unique_ptr<GgufFile> gguf(new GgufFile(std::move(name), std::move(storage), header));
+  gguf->size_ += data.size();
+  const absl::StatusOr<std::vector<uint64_t>> offsets = gguf->ParseHeader(data.size());
+  if (!offsets.ok()) return offsets.status();
+  if (absl::Status status = gguf->PlaceTensors(*offsets, data); !status.ok()) return status;
+  return gguf;
+}
+
+absl::StatusOr<std::vector<uint64_t>> GgufFile::ParseHeader(uint64_t room) {
+  ByteReader reader(path_, bytes_);
   const uint32_t magic = reader.Read<uint32_t>("the magic number");
   if (reader.ok() && magic != kMagic) {
     return absl::InvalidArgumentError(
@@ -94,7 +116,7 @@ absl::Status GgufFile::Parse() {
   offsets.reserve(tensors);
   tensors_.reserve(tensors);
   tensor_index_.reserve(tensors);
-  for (uint64_t i = 0; i < tensors && reader.ok(); ++i) ParseTensorInfo(reader, offsets);
+  for (uint64_t i = 0; i < tensors && reader.ok(); ++i) ParseTensorInfo(reader, room, offsets);
   if (!reader.ok()) return reader.status();
 
   absl::StatusOr<uint64_t> alignment = GetUintOr("general.alignment", kDefaultAlignment);
@@ -107,7 +129,7 @@ absl::Status GgufFile::Parse() {
   }
   alignment_ = *alignment;
   data_start_ = AlignUp(reader.offset(), alignment_);
-  return PlaceTensors(offsets);
+  return offsets;
 }
 
 void GgufFile::ParseValue(ByteReader& reader, absl::string_view key) {
@@ -120,7 +142,7 @@ void GgufFile::ParseValue(ByteReader& reader, absl::string_view key) {
     value.count = reader.ReadCount(LeastElementBytes(value.element_type), what);
     const uint64_t begin = reader.offset();
     SkipElements(reader, value.element_type, value.count, 1, key);
-    value.bytes = file_.bytes().subspan(begin, reader.offset() - begin);
+    value.bytes = bytes_.subspan(begin, reader.offset() - begin);
   } else if (value.type == GgufValueType::kString) {
     const absl::string_view text = reader.ReadString(what);
     value.bytes = {reinterpret_cast<const std::byte*>(text.data()), text.size()};
@@ -155,7 +177,7 @@ void GgufFile::SkipElements(ByteReader& reader, GgufValueType type, uint64_t cou
   }
 }
 
-void GgufFile::ParseTensorInfo(ByteReader& reader, std::vector<uint64_t>& offsets) {
+void GgufFile::ParseTensorInfo(ByteReader& reader, uint64_t room, std::vector<uint64_t>& offsets) {
   GgufTensor tensor;
   tensor.name = reader.ReadString("a tensor name");
   const std::string what = absl::StrCat("the description of tensor ", QuoteName(tensor.name));
@@ -168,15 +190,14 @@ void GgufFile::ParseTensorInfo(ByteReader& reader, std::vector<uint64_t>& offset
                      " dimensions; 1 to ", kMaxDimensions, " are possible")));
   }
   // No weight takes less than half a byte, so no sound tensor has more weights than this.
-  const uint64_t max_weights = 2 * static_cast<uint64_t>(file_.bytes().size());
+  const uint64_t max_weights = 2 * room;
   uint64_t weights = 1;
   for (uint32_t i = 0; i < dimensions && reader.ok(); ++i) {
     const uint64_t dim = reader.Read<uint64_t>(what);
     if (reader.ok() && (dim == 0 || dim > max_weights / weights)) {
-      return fail(absl::InvalidArgumentError(
-          absl::StrCat(path_, " is truncated or corrupt: tensor ", QuoteName(tensor.name),
-                       " has a dimension of ", dim, ", which the file's ", file_.bytes().size(),
-                       " bytes cannot hold")));
+      return fail(absl::InvalidArgumentError(absl::StrCat(
+          path_, " is truncated or corrupt: tensor ", QuoteName(tensor.name),
+          " has a dimension of ", dim, ", which the file's ", room, " bytes cannot hold")));
     }
     weights *= dim;
     tensor.dims.push_back(static_cast<int64_t>(dim));
@@ -208,9 +229,8 @@ void GgufFile::ParseTensorInfo(ByteReader& reader, std::vector<uint64_t>& offset
   offsets.push_back(offset);
 }
 
-absl::Status GgufFile::PlaceTensors(const std::vector<uint64_t>& offsets) {
-  const uint64_t file_size = file_.bytes().size();
-  const uint64_t data_size = file_size > data_start_ ? file_size - data_start_ : 0;
+absl::Status GgufFile::PlaceTensors(const std::vector<uint64_t>& offsets,
+                                    absl::Span<const std::byte> data) {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     GgufTensor& tensor = tensors_[i];
     const uint64_t size = static_cast<uint64_t>(tensor.size);
@@ -219,15 +239,15 @@ absl::Status GgufFile::PlaceTensors(const std::vector<uint64_t>& offsets) {
           path_, " is corrupt: the data of tensor ", QuoteName(tensor.name), " begins at ",
           offsets[i], ", not a multiple of the alignment ", alignment_));
     }
-    if (offsets[i] > data_size || size > data_size - offsets[i]) {
+    if (offsets[i] > data.size() || size > data.size() - offsets[i]) {
       return absl::InvalidArgumentError(absl::StrCat(
           path_, " is truncated or corrupt: the data of tensor ", QuoteName(tensor.name), " needs ",
           size, " bytes at offset ", offsets[i], " of the tensor data, which begins at ",
-          data_start_, ", but the file ends at ", file_size));
+          data_start_, ", but the file ends at ", size_));
     }
-    tensor.data = file_.bytes().data() + data_start_ + offsets[i];
+    tensor.data = data.data() + offsets[i];
   }
-  return CheckNoOverlap();
+  return absl::OkStatus();
 }
 
 absl::Status GgufFile::CheckNoOverlap() const {

@@ -1,10 +1,20 @@
 #include "worker/model/gguf_types.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace weir {
+namespace {
+
+// How the file format numbers the types of tensors that Weir reads.
+constexpr std::pair<uint32_t, WeightType> kWeightTypes[] = {
+    {0, WeightType::kF32},  {1, WeightType::kF16},  {2, WeightType::kQ4_0},
+    {3, WeightType::kQ4_1}, {8, WeightType::kQ8_0}, {30, WeightType::kBF16},
+};
+
+}  // namespace
 
 absl::string_view GgufTypeName(GgufValueType type) {
   switch (type) {
@@ -63,22 +73,17 @@ std::optional<uint64_t> FixedGgufSize(GgufValueType type) {
 }
 
 std::optional<WeightType> WeightTypeOfGguf(uint32_t file_type) {
-  switch (file_type) {
-    case 0:
-      return WeightType::kF32;
-    case 1:
-      return WeightType::kF16;
-    case 2:
-      return WeightType::kQ4_0;
-    case 3:
-      return WeightType::kQ4_1;
-    case 8:
-      return WeightType::kQ8_0;
-    case 30:
-      return WeightType::kBF16;
-    default:
-      return std::nullopt;
+  for (const auto& [number, type] : kWeightTypes) {
+    if (number == file_type) return type;
   }
+  return std::nullopt;
+}
+
+uint32_t GgufOfWeightType(WeightType type) {
+  for (const auto& [number, weight_type] : kWeightTypes) {
+    if (weight_type == type) return number;
+  }
+  std::abort();  // the table has them all
 }
 
 std::string GgufTensorTypeName(uint32_t file_type) {

@@ -35,6 +35,8 @@ std::optional<uint64_t> FixedGgufSize(GgufValueType type);
 
 // The weight type of a tensor type as numbered in the file; none for one that Weir does not read.
 std::optional<WeightType> WeightTypeOfGguf(uint32_t file_type);
+// The tensor type that stands for a weight type in the file.
+uint32_t GgufOfWeightType(WeightType type);
 
 // What GGUF tools call a tensor type that Weir does not read.
 std::string GgufTensorTypeName(uint32_t file_type);
