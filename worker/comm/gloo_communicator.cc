@@ -42,6 +42,7 @@ class GlooCommunicator : public Communicator {
   absl::Status AllGather(Tensor x, Tensor out) override;
   absl::Status Broadcast(std::string& bytes) override;
   absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override;
+  absl::Status Poll() override { return mesh_->Poll(); }
   void Abort() override { mesh_->Abort(); }
 
  private:

@@ -1,5 +1,6 @@
 #include "worker/comm/gloo_mesh.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -95,6 +96,7 @@ class ConnectedGlooMesh : public GlooMesh {
   std::byte* outgoing() override { return outgoing_.data(); }
   absl::Status Send(int peer, int64_t bytes) override;
   absl::StatusOr<const std::byte*> Receive(int peer) override;
+  absl::Status Poll() override;
 
   void Abort() override {
     aborted_ = true;
@@ -267,6 +269,18 @@ absl::StatusOr<const std::byte*> ConnectedGlooMesh::Receive(int peer) {
     return Lost(peer, error.what());
   }
   return links_[peer].incoming.data();
+}
+
+absl::Status ConnectedGlooMesh::Poll() {
+  if (absl::Status status = this->status(); !status.ok()) return status;
+  // A negative descriptor, as of this rank's own link, is skipped.
+  std::vector<pollfd> sockets;
+  for (const Link& link : links_) sockets.push_back({.fd = link.socket, .events = POLLRDHUP});
+  if (poll(sockets.data(), sockets.size(), /*timeout=*/0) <= 0) return absl::OkStatus();
+  for (int peer = 0; peer < size(); ++peer) {
+    if (sockets[peer].revents != 0) return Lost(peer, "its connection ended");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace

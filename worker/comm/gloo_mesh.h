@@ -61,6 +61,9 @@ class GlooMesh {
   // The next message of `peer`, valid until its next Receive. The caller knows the length.
   virtual absl::StatusOr<const std::byte*> Receive(int peer) = 0;
 
+  // As status, but a peer whose connection has ended counts as lost. Waits for nothing.
+  virtual absl::Status Poll() = 0;
+
   // Makes the call in progress and all later ones fail with CANCELLED. Any thread.
   virtual void Abort() = 0;
 

@@ -59,6 +59,11 @@ class Meeting {
     while (at_work_ > 0) changed_.Wait(&mutex_);
   }
 
+  absl::Status status() {
+    absl::MutexLock lock(&mutex_);
+    return status_;
+  }
+
   void Fail(absl::Status status) {
     absl::MutexLock lock(&mutex_);
     FailLocked(std::move(status));
@@ -152,6 +157,8 @@ class InProcessCommunicator : public Communicator {
     if (!status.ok()) return status;
     return gathered;
   }
+
+  absl::Status Poll() override { return group_->meeting.status(); }
 
   void Abort() override {
     group_->meeting.Fail(

@@ -30,6 +30,8 @@ class SingleCommunicator : public Communicator {
     return std::vector<std::string>{bytes};
   }
 
+  absl::Status Poll() override { return status(); }
+
   void Abort() override { aborted_ = true; }
 
  private:

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -240,6 +241,23 @@ TEST_P(CommunicatorTest, AfterAbortEveryCallFails) {
   EXPECT_EQ(communicators[0]->Gather(bytes).status().code(), absl::StatusCode::kCancelled);
 }
 
+TEST_P(CommunicatorTest, PollTellsWhetherTheGroupIsWell) {
+  const Communicators communicators = Make();
+  RunRanks(size(), [&](int rank) {
+    // Before, between and after calls, whatever is on its way.
+    for (int call = 0; call < 50; ++call) {
+      const absl::Status well = communicators[rank]->Poll();
+      ASSERT_TRUE(well.ok()) << well;
+      std::string bytes = "x";
+      ASSERT_TRUE(communicators[rank]->Broadcast(bytes).ok());
+      ASSERT_TRUE(communicators[rank]->WaitForStream().ok());
+    }
+  });
+  communicators[0]->Abort();
+  EXPECT_EQ(communicators[0]->Poll().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(communicators[0]->WaitForStream().code(), absl::StatusCode::kCancelled);
+}
+
 std::string TestName(const ::testing::TestParamInfo<std::tuple<Kind, int>>& info) {
   return absl::StrCat(std::get<0>(info.param).name, std::get<1>(info.param));
 }
@@ -307,6 +325,23 @@ TEST_P(CommunicatorFailureTest, ARankThatLeavesMakesTheOthersUnavailable) {
     EXPECT_THAT(std::string(lost.message()), HasSubstr("rank "));
     EXPECT_EQ(communicators[rank]->AllReduceSum(Float32(x, 20000, 1)), lost);
   });
+}
+
+TEST_P(CommunicatorFailureTest, PollSeesThatARankHasLeft) {
+  Communicators communicators = Make();
+  communicators[0].reset();
+  for (int rank = 1; rank < size(); ++rank) {
+    // The end of a connection takes a moment to arrive.
+    absl::Status lost;
+    for (int look = 0; look < 1000 && lost.ok(); ++look) {
+      lost = communicators[rank]->Poll();
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    EXPECT_EQ(lost.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(lost.message()), HasSubstr("rank 0"));
+    std::string bytes;
+    EXPECT_EQ(communicators[rank]->Broadcast(bytes), lost);
+  }
 }
 
 TEST_P(CommunicatorFailureTest, ASilentRankIsNamedAfterTheTimeout) {
