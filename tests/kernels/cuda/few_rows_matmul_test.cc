@@ -1,0 +1,215 @@
+#include "kernels/cuda/few_rows_matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/cuda/device_array.h"
+
+namespace weir {
+namespace {
+
+constexpr int kMostRows = FewRowsMatMul::kMostRows;
+
+// `count` values of about `scale`, then NaNs that nobody may read.
+std::vector<__nv_bfloat16> Values(std::mt19937& random, int64_t count, float scale = 1.0f,
+                                  int64_t nans = 256) {
+  std::vector<__nv_bfloat16> values(count + nans, __float2bfloat16(NAN));
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = __float2bfloat16(scale * (static_cast<int>(random() % 4001) - 2000) / 1000.0f);
+  }
+  return values;
+}
+
+// Rows of `cols` values, with NaNs between them.
+std::vector<__nv_bfloat16> Rows(std::mt19937& random, int rows, int cols, int64_t stride) {
+  std::vector<__nv_bfloat16> x(rows * stride, __float2bfloat16(NAN));
+  for (int row = 0; row < rows; ++row) {
+    const std::vector<__nv_bfloat16> values = Values(random, cols, 1.0f, 0);
+    std::copy(values.begin(), values.end(), x.begin() + row * stride);
+  }
+  return x;
+}
+
+float ToFloat(float value) { return value; }
+float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+// The product of random operands is right, and nothing else is written.
+template <typename Out>
+void ExpectRight(std::mt19937& random, int rows, int outputs, int cols) {
+  SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs, " << cols
+                                  << " columns, " << sizeof(Out) << " bytes");
+  const int64_t x_stride = cols + 8 * static_cast<int>(random() % 3);
+  const int64_t out_stride = outputs + static_cast<int>(random() % 3);
+  const std::vector<__nv_bfloat16> x = Rows(random, rows, cols, x_stride);
+  const std::vector<__nv_bfloat16> weights = Values(random, int64_t{outputs} * cols);
+  const DeviceArray<__nv_bfloat16> device_x(x), device_weights(weights);
+  DeviceArray<Out> device_out(rows * out_stride + 64);
+  device_out.FillBytes(0xff);
+  CheckCuda(cudaDeviceSynchronize());
+  CheckCuda(LaunchFewRowsMatMul({device_x.data(), x_stride, device_weights.data(), rows, outputs,
+                                 cols, device_out.data(), out_stride, sizeof(Out) == sizeof(float)},
+                                nullptr));
+  const std::vector<Out> out = device_out.Read();
+  const std::vector<uint8_t> poison(sizeof(Out), 0xff);
+  int wrong = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(out.size()); ++i) {
+    const int64_t row = i / out_stride;
+    const int64_t output = i % out_stride;
+    if (row >= rows || output >= outputs) {
+      if (std::memcmp(&out[i], poison.data(), sizeof(Out)) == 0) continue;
+      ADD_FAILURE() << "written outside: row " << row << ", output " << output;
+    } else {
+      double want = 0.0, magnitude = 0.0;
+      for (int col = 0; col < cols; ++col) {
+        const double product = static_cast<double>(ToFloat(x[row * x_stride + col])) *
+                               ToFloat(weights[output * cols + col]);
+        want += product;
+        magnitude += std::abs(product);
+      }
+      // Sums in float32, and one rounding to the output's type.
+      const double rounding = sizeof(Out) == sizeof(float) ? 0.0 : std::ldexp(std::abs(want), -8);
+      if (std::abs(ToFloat(out[i]) - want) <= std::ldexp(magnitude, -20) + rounding) continue;
+      ADD_FAILURE() << "row " << row << ", output " << output << ": got " << ToFloat(out[i])
+                    << ", want " << want;
+    }
+    if (++wrong == 10) return;
+  }
+}
+
+TEST(FewRowsMatMulTest, MatchesReference) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  std::mt19937 random(11);
+  const int row_counts[] = {1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64};
+  const int output_counts[] = {1, 7, 15, 16, 17, 33, 48, 100, 320};
+  const int col_counts[] = {8, 24, 56, 64, 72, 192, 512, 520, 576, 1536, 3144, 4104};
+  for (const int rows : row_counts) {
+    for (const int cols : col_counts) {
+      const int outputs = output_counts[random() % std::size(output_counts)];
+      ExpectRight<float>(random, rows, outputs, cols);
+      ExpectRight<__nv_bfloat16>(random, rows, outputs, cols);
+    }
+  }
+}
+
+// Sizes at which a block takes 2 and 3 tiles of outputs on a card of 132 multiprocessors.
+TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  std::mt19937 random(12);
+  for (const int rows : {1, 8, 13, 32, 50}) {
+    for (const int outputs : {4096, 6144, 6113, 9999}) {
+      ExpectRight<float>(random, rows, outputs, rows == 8 ? 1096 : 264);
+    }
+  }
+}
+
+// Whatever other rows there are, and wherever a row stands.
+TEST(FewRowsMatMulTest, RowsDoNotDependOnOneAnother) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  std::mt19937 random(13);
+  struct Shape {
+    int outputs, cols;
+  };
+  for (const Shape shape :
+       {Shape{960, 576}, {576, 1536}, {4096, 2056}, {6144, 4096}, {28672, 1024}}) {
+    const int outputs = shape.outputs;
+    const int cols = shape.cols;
+    const DeviceArray<__nv_bfloat16> x(Rows(random, kMostRows, cols, cols));
+    const DeviceArray<__nv_bfloat16> weights(Values(random, int64_t{outputs} * cols));
+    DeviceArray<float> out(int64_t{kMostRows} * outputs);
+    CheckCuda(cudaDeviceSynchronize());
+    const auto multiply = [&](int first_row, int rows) {
+      out.FillBytes(0xff);
+      CheckCuda(LaunchFewRowsMatMul({x.data() + int64_t{first_row} * cols, cols, weights.data(),
+                                     rows, outputs, cols, out.data(), outputs, true},
+                                    nullptr));
+      return out.Read();
+    };
+    const std::vector<float> all = multiply(0, kMostRows);
+    for (const int rows : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63}) {
+      for (const int first_row : {0, (kMostRows - rows) / 2, kMostRows - rows}) {
+        const std::vector<float> some = multiply(first_row, rows);
+        for (int row = 0; row < rows; ++row) {
+          ASSERT_EQ(0,
+                    std::memcmp(&some[int64_t{row} * outputs],
+                                &all[int64_t{first_row + row} * outputs], outputs * sizeof(float)))
+              << outputs << " outputs, " << cols << " columns: row " << row << " of " << rows
+              << " differs from row " << first_row + row << " of " << kMostRows;
+        }
+      }
+    }
+  }
+}
+
+// Products that need one another's results, in a graph where their launches overlap, give what they
+// give one at a time.
+TEST(FewRowsMatMulTest, WaitsForEarlierKernelsInGraph) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  std::mt19937 random(14);
+  struct Shape {
+    int narrow, wide;
+  };
+  for (const Shape shape : {Shape{576, 1536}, {4096, 6144}}) {
+    const int narrow = shape.narrow;
+    const int wide = shape.wide;
+    for (const int rows : {1, 8, 24}) {
+      const DeviceArray<__nv_bfloat16> first(Rows(random, rows, narrow, narrow));
+      DeviceArray<__nv_bfloat16> a(first.size()), b(int64_t{rows} * wide);
+      // Scaled so that values neither grow nor vanish from product to product.
+      const int64_t weights = int64_t{narrow} * wide;
+      const DeviceArray<__nv_bfloat16> up(Values(random, weights, std::sqrt(0.75f / narrow)));
+      const DeviceArray<__nv_bfloat16> down(Values(random, weights, std::sqrt(0.75f / wide)));
+      cudaStream_t stream;
+      CheckCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      CheckCuda(cudaDeviceSynchronize());
+      const auto chain = [&](bool one_at_a_time) {
+        const auto finish = [&] {
+          if (one_at_a_time) CheckCuda(cudaStreamSynchronize(stream));
+        };
+        CheckCuda(cudaMemcpyAsync(a.data(), first.data(), first.bytes(), cudaMemcpyDeviceToDevice,
+                                  stream));
+        finish();
+        for (int i = 0; i < 12; ++i) {
+          CheckCuda(LaunchFewRowsMatMul(
+              {a.data(), narrow, up.data(), rows, wide, narrow, b.data(), wide, false}, stream));
+          finish();
+          CheckCuda(LaunchFewRowsMatMul(
+              {b.data(), wide, down.data(), rows, narrow, wide, a.data(), narrow, false}, stream));
+          finish();
+        }
+      };
+      chain(true);
+      const std::vector<__nv_bfloat16> want = a.Read();
+      EXPECT_GT(std::abs(ToFloat(want[0])), 1e-6f);
+      cudaGraph_t graph;
+      cudaGraphExec_t executable;
+      CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+      chain(false);
+      CheckCuda(cudaStreamEndCapture(stream, &graph));
+      CheckCuda(cudaGraphInstantiate(&executable, graph, 0));
+      a.FillBytes(0xff);
+      b.FillBytes(0xff);
+      CheckCuda(cudaDeviceSynchronize());
+      for (int replay = 0; replay < 5; ++replay) CheckCuda(cudaGraphLaunch(executable, stream));
+      CheckCuda(cudaStreamSynchronize(stream));
+      const std::vector<__nv_bfloat16> got = a.Read();
+      int different = 0;
+      for (size_t i = 0; i < got.size(); ++i) {
+        different += std::memcmp(&got[i], &want[i], sizeof(got[i])) != 0;
+      }
+      EXPECT_EQ(different, 0) << "of " << got.size() << ": " << narrow << " to " << wide << ", "
+                              << rows << " rows";
+      CheckCuda(cudaGraphExecDestroy(executable));
+      CheckCuda(cudaGraphDestroy(graph));
+      CheckCuda(cudaStreamDestroy(stream));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weir
