@@ -294,8 +294,10 @@ TEST_F(ServerTest, RefusesAbsurdSampling) {
   v1::SamplingSettings sampling;
   sampling.set_top_k(-1);
   EXPECT_THAT(GenerateWith(sampling), Is(Code::INVALID_ARGUMENT, "top_k is -1"));
+  sampling.set_top_k(1025);
+  EXPECT_THAT(GenerateWith(sampling), Is(Code::INVALID_ARGUMENT, "must be from 0 to 1024"));
   // Extreme, but allowed.
-  sampling.set_top_k(std::numeric_limits<int>::max());
+  sampling.set_top_k(1024);
   sampling.set_top_p(1e-300);
   sampling.set_temperature(1e-300);
   EXPECT_THAT(GenerateWith(sampling), IsOk());

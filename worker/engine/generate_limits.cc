@@ -45,9 +45,9 @@ absl::Status ValidateGenerateOptions(const GenerateOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("temperature is ", sampling.temperature,
                                                    "; it must be from 0 to ", kMaxTemperature));
   }
-  if (sampling.top_k < 0) {
+  if (sampling.top_k < 0 || sampling.top_k > kMaxTopK) {
     return absl::InvalidArgumentError(
-        absl::StrCat("top_k is ", sampling.top_k, "; it must be at least 0"));
+        absl::StrCat("top_k is ", sampling.top_k, "; it must be from 0 to ", kMaxTopK));
   }
   if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
     return absl::InvalidArgumentError(

@@ -16,8 +16,8 @@ namespace weir {
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
-  int top_k = 0;           // 0: all
-  double top_p = 1;        // (0, 1]
+  int top_k = 0;           // 0: all; at most kMaxTopK
+  double top_p = 1;        // (0, 1]; without top_k, looked for among the kMostLikeliest tokens
   uint64_t seed = 0;       // same seed, same tokens
 };
 

@@ -2,122 +2,116 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
 
-#include "worker/engine/philox.h"
+#include "kernels/cpu/likeliest.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/philox.h"
 
 namespace weir {
 namespace {
 
-int32_t Likeliest(absl::Span<const float> logits) {
-  int32_t best = -1;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) continue;
-    if (best < 0 || logits[i] > logits[best]) best = static_cast<int32_t>(i);
-  }
-  return best;
+// Colder than this, chance has no say: what the logits' last bits differ by decides.
+constexpr double kColdestTemperature = 1e-6;
+
+bool TakesLikeliest(const SamplingOptions& options) {
+  return options.temperature == 0 || options.top_k == 1;
 }
 
-// The likeliest tokens, put in order as far as they are asked for.
-class RankedTokens {
- public:
-  explicit RankedTokens(absl::Span<const float> logits) : logits_(logits), tokens_(logits.size()) {
-    std::iota(tokens_.begin(), tokens_.end(), 0);
-  }
+bool DrawsFromAll(const SamplingOptions& options) {
+  return options.top_k == 0 && options.top_p >= 1;
+}
 
-  int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
+// The same for the device and for the sampler, to the last bit.
+float InverseTemperature(double temperature) {
+  return static_cast<float>(1 / std::max(temperature, kColdestTemperature));
+}
 
-  // The token with `rank` likelier ones before it; of equals the lowest comes first.
-  int32_t operator[](int64_t rank) {
-    if (rank >= sorted_) {
-      const int64_t until = std::min(size(), std::max<int64_t>(64, 4 * (rank + 1)));
-      std::partial_sort(tokens_.begin() + sorted_, tokens_.begin() + until, tokens_.end(),
-                        [this](int32_t a, int32_t b) {
-                          const float x = Value(a);
-                          const float y = Value(b);
-                          return x > y || (x == y && a < b);
-                        });
-      sorted_ = until;
-    }
-    return tokens_[rank];
-  }
-
- private:
-  float Value(int32_t token) const {
-    return std::isnan(logits_[token]) ? -std::numeric_limits<float>::infinity() : logits_[token];
-  }
-
-  absl::Span<const float> logits_;
-  std::vector<int32_t> tokens_;
-  int64_t sorted_ = 0;
-};
+LogitsSummary Summarize(absl::Span<const float> logits, const LikeliestRequest& request) {
+  ThreadPool pool(1);
+  const int64_t tokens = static_cast<int64_t>(logits.size());
+  std::vector<float> summary(SummaryLines(request.likeliest) * 2);
+  LikeliestKernel(pool).Summarize(
+      {const_cast<float*>(logits.data()), ElementType::kFloat32, 1, tokens}, 0, tokens,
+      {&request, 1}, {summary.data(), ElementType::kFloat32, SummaryLines(request.likeliest), 2});
+  return MergeSummaries(summary, 1, 1, request.likeliest, 0, request);
+}
 
 }  // namespace
 
-absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const SamplingOptions& options,
-                                    int64_t index) {
-  const int32_t likeliest = Likeliest(logits);
-  if (likeliest < 0 || !std::isfinite(logits[likeliest])) {
+LikeliestRequest RequestFor(const SamplingOptions& options, int64_t index,
+                            std::optional<int> top_logprobs) {
+  LikeliestRequest request;
+  request.likeliest = std::max(1, top_logprobs.value_or(0));
+  if (TakesLikeliest(options)) return request;
+  request.inverse_temperature = InverseTemperature(options.temperature);
+  if (DrawsFromAll(options)) {
+    request.seed = options.seed;
+    request.index = static_cast<uint64_t>(index);
+    request.draw = true;
+  } else {
+    const int limit = options.top_k == 0 ? kMostLikeliest : options.top_k;
+    request.likeliest = std::max(request.likeliest, limit);
+  }
+  return request;
+}
+
+absl::StatusOr<TokenLogit> ChooseToken(const LogitsSummary& summary, const SamplingOptions& options,
+                                       int64_t index) {
+  if (summary.likeliest.empty() || !std::isfinite(summary.max)) {
     return absl::InternalError("the model's logits are not numbers");
   }
-  if (options.temperature == 0 || options.top_k == 1) return likeliest;
-
-  const double max = logits[likeliest];
-  const auto weight = [&](int32_t token) {
-    if (std::isnan(logits[token])) return 0.0;
-    return std::exp((logits[token] - max) / options.temperature);
-  };
-  const double random = UniformRandom(options.seed, static_cast<uint64_t>(index));
-  const int64_t count = static_cast<int64_t>(logits.size());
-  const bool all = options.top_k == 0 || options.top_k >= count;
-
-  if (all && options.top_p >= 1) {
-    double sum = 0;
-    for (int32_t token = 0; token < count; ++token) sum += weight(token);
-    double left = random * sum;
-    for (int32_t token = 0; token < count; ++token) {
-      left -= weight(token);
-      if (left < 0) return token;
-    }
-    return likeliest;  // rounding left a crumb
+  const std::vector<TokenLogit>& likeliest = summary.likeliest;
+  if (TakesLikeliest(options)) return likeliest.front();
+  if (DrawsFromAll(options)) {
+    // Nothing is drawn where the quotients by the temperature overflow.
+    return summary.drawn.token >= 0 ? summary.drawn : likeliest.front();
   }
 
-  RankedTokens ranked(logits);
-  const int64_t kept = all ? count : options.top_k;
-  double sum = 0;
-  if (all) {
-    for (int32_t token = 0; token < count; ++token) sum += weight(token);
-  } else {
-    for (int64_t rank = 0; rank < kept; ++rank) sum += weight(ranked[rank]);
+  const double scale = InverseTemperature(options.temperature);
+  const auto weight = [&](const TokenLogit& token) {
+    return std::exp((token.logit - double{summary.max}) * scale);
+  };
+  size_t kept = likeliest.size();
+  double sum = summary.tempered_sum;
+  if (options.top_k > 0) {
+    kept = std::min<size_t>(kept, options.top_k);
+    sum = 0;
+    for (size_t rank = 0; rank < kept; ++rank) sum += weight(likeliest[rank]);
   }
   // The nucleus: ranks [0, end), the fewest that have top_p of `sum`.
   double mass = 0;
-  int64_t end = 0;
-  while (end < kept && (end == 0 || mass < options.top_p * sum)) mass += weight(ranked[end++]);
-  double left = random * mass;
-  for (int64_t rank = 0; rank < end; ++rank) {
-    left -= weight(ranked[rank]);
-    if (left < 0) return ranked[rank];
+  size_t end = 0;
+  while (end < kept && (end == 0 || mass < options.top_p * sum)) mass += weight(likeliest[end++]);
+  double left = UniformRandom(options.seed, static_cast<uint64_t>(index)) * mass;
+  for (size_t rank = 0; rank < end; ++rank) {
+    left -= weight(likeliest[rank]);
+    if (left < 0) return likeliest[rank];
   }
-  return likeliest;
+  return likeliest.front();  // rounding left a crumb
+}
+
+Logprobs ComputeLogprobs(const LogitsSummary& summary, float chosen, int top) {
+  const double log_sum = summary.max + std::log(summary.sum);
+  Logprobs result;
+  result.token = static_cast<float>(chosen - log_sum);
+  const size_t count = std::min<size_t>(top, summary.likeliest.size());
+  for (size_t rank = 0; rank < count; ++rank) {
+    const TokenLogit& token = summary.likeliest[rank];
+    result.top.push_back({token.token, static_cast<float>(token.logit - log_sum)});
+  }
+  return result;
+}
+
+absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const SamplingOptions& options,
+                                    int64_t index) {
+  const LogitsSummary summary = Summarize(logits, RequestFor(options, index, std::nullopt));
+  const absl::StatusOr<TokenLogit> token = ChooseToken(summary, options, index);
+  if (!token.ok()) return token.status();
+  return token->token;
 }
 
 Logprobs ComputeLogprobs(absl::Span<const float> logits, int32_t token, int top) {
-  double max = -std::numeric_limits<double>::infinity();
-  for (float logit : logits) max = std::max(max, double{logit});
-  double sum = 0;
-  for (float logit : logits) sum += std::exp(logit - max);
-  const double log_sum = max + std::log(sum);
-
-  Logprobs result;
-  result.token = static_cast<float>(logits[token] - log_sum);
-  if (top <= 0) return result;
-  RankedTokens ranked(logits);
-  for (int64_t rank = 0; rank < std::min<int64_t>(top, ranked.size()); ++rank) {
-    result.top.push_back({ranked[rank], static_cast<float>(logits[ranked[rank]] - log_sum)});
-  }
-  return result;
+  return ComputeLogprobs(Summarize(logits, RequestFor({}, 0, top)), logits[token], top);
 }
 
 }  // namespace weir

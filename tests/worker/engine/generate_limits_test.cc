@@ -24,6 +24,7 @@ TEST(GenerateLimitsTest, AbsurdOptionsAreNamed) {
       {Validate([](GenerateOptions& o) { o.sampling.temperature = 101; }), "temperature is 101"},
       {Validate([](GenerateOptions& o) { o.sampling.temperature = std::nan(""); }), "temperature"},
       {Validate([](GenerateOptions& o) { o.sampling.top_k = -1; }), "top_k is -1"},
+      {Validate([](GenerateOptions& o) { o.sampling.top_k = 1025; }), "top_k is 1025"},
       {Validate([](GenerateOptions& o) { o.sampling.top_p = 0; }), "top_p is 0"},
       {Validate([](GenerateOptions& o) { o.sampling.top_p = 1.5; }), "top_p is 1.5"},
       {Validate([](GenerateOptions& o) { o.sampling.top_p = std::nan(""); }), "top_p"},
@@ -51,6 +52,7 @@ TEST(GenerateLimitsTest, TheLimitsThemselvesAreAllowed) {
   options.stop.assign(kMaxStopTexts, std::string(kMaxStopBytes, 'x'));
   EXPECT_TRUE(ValidateGenerateOptions(options).ok());
   options.top_logprobs = 0;
+  options.sampling.top_k = 1024;
   EXPECT_TRUE(ValidateGenerateOptions(options).ok());
 }
 

@@ -1,47 +1,19 @@
 #include "worker/engine/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <random>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "worker/engine/philox.h"
+#include "tests/kernels/naive_likeliest.h"
 
 namespace weir {
 namespace {
-
-// The known answers that come with the authors' Random123 library.
-TEST(PhiloxTest, KnownAnswers) {
-  using Words = std::array<uint32_t, 4>;
-  EXPECT_EQ(Philox({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(Philox({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
-            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(Philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
-            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
-}
-
-TEST(PhiloxTest, UniformRandomDependsOnSeedAndIndex) {
-  std::set<double> seen;
-  double sum = 0;
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    for (uint64_t index = 0; index < 100; ++index) {
-      const double value = UniformRandom(seed << 28, index << 28);
-      ASSERT_GE(value, 0);
-      ASSERT_LT(value, 1);
-      seen.insert(value);
-      sum += value;
-    }
-  }
-  EXPECT_EQ(seen.size(), 4000u);
-  EXPECT_NEAR(sum / 4000, 0.5, 0.02);
-}
 
 std::vector<float> RandomLogits(int count, uint64_t seed) {
   std::mt19937_64 random(seed);
@@ -51,11 +23,26 @@ std::vector<float> RandomLogits(int count, uint64_t seed) {
   return logits;
 }
 
+// The choice by the summary that is asked for, made the slow way.
+absl::StatusOr<TokenLogit> Choose(const std::vector<float>& logits, const SamplingOptions& options,
+                                  int64_t index) {
+  const LogitsSummary summary = NaiveSummary(logits, 0, RequestFor(options, index, std::nullopt));
+  return ChooseToken(summary, options, index);
+}
+
+int32_t ChosenToken(const std::vector<float>& logits, const SamplingOptions& options,
+                    int64_t index) {
+  const absl::StatusOr<TokenLogit> chosen = Choose(logits, options, index);
+  EXPECT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->logit, logits[chosen->token]);
+  return chosen->token;
+}
+
 // How often each token is chosen.
 std::map<int32_t, double> Frequencies(const std::vector<float>& logits, SamplingOptions options,
                                       int draws) {
   std::map<int32_t, double> frequencies;
-  for (int i = 0; i < draws; ++i) frequencies[*SampleToken(logits, options, i)] += 1.0 / draws;
+  for (int i = 0; i < draws; ++i) frequencies[ChosenToken(logits, options, i)] += 1.0 / draws;
   return frequencies;
 }
 
@@ -79,8 +66,8 @@ std::map<int32_t, double> Expected(const std::vector<float>& logits, SamplingOpt
 }
 
 TEST(SamplerTest, GreedyTakesTheLowestOfTheLikeliest) {
-  EXPECT_EQ(*SampleToken({1, 3, 2, 3}, {}, 0), 1);
-  EXPECT_EQ(*SampleToken({std::nanf(""), -5, -4}, {}, 0), 2);
+  EXPECT_EQ(ChosenToken({1, 3, 2, 3}, {}, 0), 1);
+  EXPECT_EQ(ChosenToken({std::nanf(""), -5, -4}, {}, 0), 2);
 }
 
 TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
@@ -88,10 +75,50 @@ TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
   const float infinity = std::numeric_limits<float>::infinity();
   for (double temperature : {0.0, 1.0}) {
     const SamplingOptions options = {.temperature = temperature};
-    EXPECT_EQ(SampleToken({nan, nan}, options, 0).status().code(), absl::StatusCode::kInternal);
-    EXPECT_EQ(SampleToken({infinity, 1}, options, 0).status().code(), absl::StatusCode::kInternal);
-    EXPECT_EQ(SampleToken({-infinity}, options, 0).status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(Choose({nan, nan}, options, 0).status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(Choose({infinity, 1}, options, 0).status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(Choose({-infinity}, options, 0).status().code(), absl::StatusCode::kInternal);
   }
+}
+
+TEST(SamplerTest, AsksForWhatItNeeds) {
+  const SamplingOptions greedy = {.seed = 7};
+  EXPECT_EQ(RequestFor(greedy, 3, std::nullopt), LikeliestRequest());
+  EXPECT_EQ(RequestFor(greedy, 3, 0), LikeliestRequest());
+  EXPECT_EQ(RequestFor(greedy, 3, 20), (LikeliestRequest{.likeliest = 20}));
+  EXPECT_EQ(RequestFor({.temperature = 1, .top_k = 1, .seed = 7}, 3, 5),
+            (LikeliestRequest{.likeliest = 5}));
+  EXPECT_EQ(RequestFor({.temperature = 0.5, .seed = 7}, 3, 2),
+            (LikeliestRequest{
+                .seed = 7, .index = 3, .inverse_temperature = 2, .likeliest = 2, .draw = true}));
+  EXPECT_EQ(RequestFor({.temperature = 0.5, .top_k = 9, .seed = 7}, 3, 2),
+            (LikeliestRequest{.inverse_temperature = 2, .likeliest = 9}));
+  EXPECT_EQ(RequestFor({.temperature = 0.5, .top_k = 9, .top_p = 0.5}, 3, 12),
+            (LikeliestRequest{.inverse_temperature = 2, .likeliest = 12}));
+  EXPECT_EQ(RequestFor({.temperature = 0.5, .top_p = 0.5}, 3, 12),
+            (LikeliestRequest{.inverse_temperature = 2, .likeliest = kMostLikeliest}));
+  EXPECT_TRUE(std::isfinite(RequestFor({.temperature = 1e-300}, 3, 12).inverse_temperature));
+}
+
+// A nucleus of a vocabulary that is larger than what is looked at.
+TEST(SamplerTest, ANucleusIsRelativeToTheWholeVocabulary) {
+  std::vector<float> logits(5000, 0.0f);
+  logits[4000] = std::log(5000.0f);  // half of the probability, within rounding
+  const auto largest = [&](double top_p) {
+    int32_t last = 0;
+    for (int i = 0; i < 3000; ++i) {
+      const int32_t token = ChosenToken(logits, {.temperature = 1, .top_p = top_p, .seed = 2}, i);
+      if (token != 4000) last = std::max(last, token);
+    }
+    return last;
+  };
+  EXPECT_EQ(largest(0.45), 0);
+  const int32_t few = largest(0.51);  // 100 tokens more
+  EXPECT_GT(few, 50);
+  EXPECT_LE(few, 102);
+  const int32_t all = largest(0.99);  // 1024 tokens have 0.6 at most
+  EXPECT_GT(all, 900);
+  EXPECT_LT(all, kMostLikeliest);
 }
 
 TEST(SamplerTest, FrequenciesAreThoseAskedFor) {
@@ -124,9 +151,9 @@ TEST(SamplerTest, FrequenciesAreThoseAskedFor) {
 TEST(SamplerTest, ATinyNucleusIsTheLikeliestToken) {
   const std::vector<float> logits = RandomLogits(100, 9);
   for (int i = 0; i < 100; ++i) {
-    EXPECT_EQ(*SampleToken(logits, {.temperature = 1, .top_p = 1e-12}, i),
-              *SampleToken(logits, {}, i));
-    EXPECT_EQ(*SampleToken(logits, {.temperature = 1e-9}, i), *SampleToken(logits, {}, i));
+    EXPECT_EQ(ChosenToken(logits, {.temperature = 1, .top_p = 1e-12}, i),
+              ChosenToken(logits, {}, i));
+    EXPECT_EQ(ChosenToken(logits, {.temperature = 1e-9}, i), ChosenToken(logits, {}, i));
   }
 }
 
@@ -134,7 +161,8 @@ TEST(SamplerTest, LogprobsAreUntempered) {
   const std::vector<float> logits = RandomLogits(1000, 10);
   double sum = 0;
   for (float logit : logits) sum += std::exp(double{logit});
-  const Logprobs logprobs = ComputeLogprobs(logits, 17, 20);
+  const LogitsSummary summary = NaiveSummary(logits, 0, RequestFor({.temperature = 2}, 0, 20));
+  const Logprobs logprobs = ComputeLogprobs(summary, logits[17], 20);
   EXPECT_NEAR(logprobs.token, logits[17] - std::log(sum), 1e-5);
   ASSERT_EQ(logprobs.top.size(), 20u);
   std::vector<float> sorted = logits;
@@ -143,8 +171,8 @@ TEST(SamplerTest, LogprobsAreUntempered) {
     EXPECT_EQ(logits[logprobs.top[i].token], sorted[i]);
     EXPECT_NEAR(logprobs.top[i].logprob, sorted[i] - std::log(sum), 1e-5);
   }
-  EXPECT_TRUE(ComputeLogprobs(logits, 0, 0).top.empty());
-  EXPECT_EQ(ComputeLogprobs({1, 2}, 0, 20).top.size(), 2u);
+  EXPECT_TRUE(ComputeLogprobs(summary, logits[0], 0).top.empty());
+  EXPECT_EQ(ComputeLogprobs(NaiveSummary({1, 2}, 0, RequestFor({}, 0, 20)), 1, 20).top.size(), 2u);
 }
 
 }  // namespace
