@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -71,6 +72,10 @@ class Backend {
   virtual ElementType activation_type() const = 0;
   // The stream that a device communicator enqueues on (a cudaStream_t); null on the CPU.
   virtual void* stream() { return nullptr; }
+  // From now on, while this backend waits for its device it asks `check` every few milliseconds; an
+  // error ends the wait and is returned. For a communicator whose peers may be gone, which leaves
+  // the device waiting for ever. Null: nothing is asked.
+  virtual void SetWaitCheck(std::function<absl::Status()> check) {}
 
   // ---- Start-up. RESOURCE_EXHAUSTED names what did not fit. ----
 
@@ -115,7 +120,8 @@ class Backend {
 
   // Makes `step` hold these tokens, row by row, and sequences. Sequences with rows cover the tokens
   // in order; sequences without rows come after them and only name their session (see
-  // RecallLastRows). Operations enqueued before still see what it held before.
+  // RecallLastRows). Either there is one sequence, or none has more than a row, and sequence i's is
+  // row i. Operations enqueued before still see what it held before.
   virtual void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
                         DeviceStep& step) = 0;
 

@@ -16,6 +16,7 @@
 
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/mma.cuh"
 
 namespace weir {
 namespace {
@@ -55,18 +56,6 @@ __device__ void EndCopyGroup() { asm volatile("cp.async.commit_group;" ::: "memo
 template <int kPending>
 __device__ void WaitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
-// sums[16][8] += a[16][16] b[16][8]. With g = lane / 4 and t = lane % 4 a lane has of a: row g in
-// a0, a2 and row g + 8 in a1, a3; of b: column g; of sums: rows g (0, 1) and g + 8 (2, 3), columns
-// 2t and 2t + 1. Which 4 of the 16 summed indices are the lane's is the same for a0, a2 as for b0,
-// b1.
-__device__ void MultiplyAdd(float (&sums)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                            uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 // One block: 16 * kWeightTiles outputs of up to 8 * kRowTiles rows.
@@ -152,8 +141,8 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
 #pragma unroll
         for (int tile = 0; tile < kRowTiles; ++tile) {
           const uint4& right = b[half][tile];
-          MultiplyAdd(sums[i][tile], low.x, high.x, low.y, high.y, right.x, right.y);
-          MultiplyAdd(sums[i][tile], low.z, high.z, low.w, high.w, right.z, right.w);
+          MultiplyAdd16x8x16(sums[i][tile], low.x, high.x, low.y, high.y, right.x, right.y);
+          MultiplyAdd16x8x16(sums[i][tile], low.z, high.z, low.w, high.w, right.z, right.w);
         }
       }
     }

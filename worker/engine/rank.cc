@@ -5,16 +5,21 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "worker/engine/follower_engine.h"
 #include "worker/engine/leader_engine.h"
+#include "worker/model/open_model.h"
 
 namespace weir {
 namespace {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const RankOptions& options) {
   if (options.device == "cpu") return CreateCpuBackend({.threads = options.threads});
-  return absl::UnimplementedError(
-      absl::StrCat("device is '", options.device, "'; this build of Weir has 'cpu'"));
+  if (options.device == "cuda") {
+    return CreateCudaBackend({.gpu = options.gpu, .exact_scores = options.exact_scores});
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("device is '", options.device, "'; there are 'cpu' and 'cuda'"));
 }
 
 }  // namespace
@@ -25,7 +30,9 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Load(const RankOptions& options) {
         absl::StrCat("max_runs is ", options.engine.max_runs, "; it must be at least 1"));
   }
   std::unique_ptr<Rank> rank(new Rank(options));
-  absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(options.model_path);
+  absl::StatusOr<std::unique_ptr<GgufFile>> file = OpenModel({.path = options.model_path,
+                                                              .load_format = options.load_format,
+                                                              .layers = options.dummy_layers});
   if (!file.ok()) return file.status();
   rank->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromGguf(*rank->file_);

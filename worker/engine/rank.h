@@ -16,9 +16,13 @@
 namespace weir {
 
 struct RankOptions {
-  std::string model_path;  // a GGUF file
-  std::string device = "cpu";
-  int threads = 1;  // that compute, on the CPU
+  std::string model_path;            // a GGUF file; for a dummy, a config.json
+  std::string load_format = "gguf";  // or "dummy", random weights: see OpenModel
+  int dummy_layers = 0;              // of a dummy, only the first so many; 0: all
+  std::string device = "cpu";        // or "cuda"
+  int threads = 1;                   // that compute, on the CPU
+  int gpu = 0;                       // which of the visible ones, on a GPU
+  bool exact_scores = false;         // on a GPU: see CudaOptions
   int rank = 0;
   int tensor_parallel = 1;  // ranks
   // `max_sessions` and `cascade` size the memory that Load allocates.

@@ -1,0 +1,320 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/blas_matmul.h"
+#include "kernels/cuda/chunk_pass.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_kv_storage.h"
+#include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/cuda_step.h"
+#include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/step_recordings.h"
+
+namespace weir {
+namespace {
+
+const CudaStep& OnDevice(const DeviceStep& step) { return static_cast<const CudaStep&>(step); }
+
+__nv_bfloat16* Rows(Tensor x) {
+  assert(x.type == ElementType::kBFloat16);
+  return static_cast<__nv_bfloat16*>(x.data);
+}
+
+int Width(Tensor x) { return static_cast<int>(x.cols); }
+int Count(Tensor x) { return static_cast<int>(x.rows); }
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(CudaDevice device, const CudaOptions& options, cudaStream_t stream,
+              WeightUploader uploader, std::unique_ptr<BlasMatMul> blas)
+      : device_(std::move(device)),
+        scores_(options.exact_scores ? ScoreMode::kExact : ScoreMode::kFast),
+        stream_(stream),
+        uploader_(std::move(uploader)),
+        blas_(std::move(blas)),
+        recordings_(stream) {}
+
+  ~CudaBackend() override {
+    (void)cudaStreamSynchronize(stream_);
+    recordings_.Forget();
+    (void)cudaStreamDestroy(stream_);
+  }
+
+  std::string description() const override {
+    return absl::StrCat("cuda (", device_.name,
+                        scores_ == ScoreMode::kExact ? ", exact scores)" : ")");
+  }
+  ElementType activation_type() const override { return ElementType::kBFloat16; }
+  void* stream() override { return stream_; }
+  void SetWaitCheck(std::function<absl::Status()> check) override {
+    wait_check_ = std::move(check);
+  }
+
+  // ---- Start-up ----
+
+  absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) override {
+    absl::StatusOr<DeviceMemory> memory = AllocateDevice(
+        rows * cols * ElementBytes(type), absl::StrCat("a tensor [", rows, ", ", cols, "]"));
+    if (!memory.ok()) return memory.status();
+    tensors_.push_back(*std::move(memory));
+    return Tensor{tensors_.back().as<void>(), type, rows, cols};
+  }
+
+  absl::StatusOr<std::unique_ptr<Matrix>> LoadMatrix(absl::Span<const WeightRow> rows,
+                                                     int64_t cols) override {
+    return uploader_.Upload(rows, cols);
+  }
+  absl::StatusOr<std::unique_ptr<Matrix>> LoadTable(absl::Span<const WeightRow> rows,
+                                                    int64_t cols) override {
+    return uploader_.Upload(rows, cols);
+  }
+
+  absl::StatusOr<Tensor> LoadVector(absl::Span<const float> values) override {
+    absl::StatusOr<Tensor> tensor =
+        AllocateTensor(ElementType::kFloat32, 1, static_cast<int64_t>(values.size()));
+    if (!tensor.ok()) return tensor;
+    const cudaError_t error = cudaMemcpy(tensor->data, values.data(), values.size() * sizeof(float),
+                                         cudaMemcpyHostToDevice);
+    if (error != cudaSuccess) return CudaStatus(error, "loading a vector");
+    return tensor;
+  }
+
+  absl::StatusOr<std::unique_ptr<KvStorage>> AllocateKv(const KvShape& shape,
+                                                        const RopeTable& rope) override {
+    if (shape.head_dim != 64 && shape.head_dim != 128) {
+      return absl::UnimplementedError(absl::StrCat(
+          "heads of ", shape.head_dim, " dimensions; the CUDA backend has kernels for 64 and 128"));
+    }
+    return CudaKvStorage::Allocate(shape, rope, PaddedRows(shape.sessions), stream_);
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceStep>> AllocateStep(const KvShape& shape, int rows,
+                                                           int sequences) override {
+    const int padded = PaddedRows(sequences);
+    return CudaStep::Allocate(shape, std::max(rows, padded), padded, device_.multiprocessors);
+  }
+
+  // ---- Recording ----
+
+  int PaddedRows(int sequences) const override {
+    if (sequences <= 8) return static_cast<int>(std::bit_ceil(static_cast<unsigned>(sequences)));
+    return (sequences + 7) / 8 * 8;
+  }
+
+  absl::Status Replay(int64_t key, absl::FunctionRef<absl::Status()> enqueue) override {
+    if (!recordings_.Has(key)) {
+      if (absl::Status recorded = Record(key, enqueue); !recorded.ok()) return recorded;
+    }
+    return recordings_.Replay(key);
+  }
+  absl::Status Record(int64_t key, absl::FunctionRef<absl::Status()> enqueue) override {
+    Check(cudaSetDevice(device_.gpu));
+    if (!status_.ok()) return status_;
+    if (absl::Status recorded = recordings_.Record(key, enqueue); !recorded.ok()) return recorded;
+    return status_;
+  }
+  void ForgetRecordings() override { recordings_.Forget(); }
+
+  // ---- One step ----
+
+  void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
+                DeviceStep& step) override {
+    // The engine's thread may not be the one that made this backend.
+    Check(cudaSetDevice(device_.gpu));
+    Check(static_cast<CudaStep&>(step).Load(tokens, sequences, stream_));
+  }
+
+  void Embed(const Matrix& table, const DeviceStep& step, Tensor out) override {
+    const CudaMatrix& matrix = static_cast<const CudaMatrix&>(table);
+    Check(LaunchEmbed(matrix.data(), OnDevice(step).tokens(), Count(out), Width(out), Rows(out),
+                      stream_));
+  }
+
+  void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
+    Check(LaunchRmsNorm(Rows(x), nullptr, weight.f32(), epsilon, Count(x), Width(x), Rows(out),
+                        stream_));
+  }
+
+  void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) override {
+    Check(LaunchRmsNorm(Rows(x), Rows(delta), weight.f32(), epsilon, Count(x), Width(x), Rows(out),
+                        stream_));
+  }
+
+  // Few rows go through a kernel that treats each alone; a long group is a chunk, whose rows belong
+  // together, and goes through cuBLAS by itself.
+  void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
+              Tensor out) override {
+    const CudaMatrix& matrix = static_cast<const CudaMatrix&>(weights);
+    assert(matrix.cols() == x.cols && matrix.rows() == out.cols);
+    for (size_t i = 0; i < groups.size();) {
+      const int first = groups[i].first_row;
+      int rows = groups[i].rows;
+      ++i;
+      if (rows > FewRowsMatMul::kMostRows) {
+        Check(blas_->Run(x.Rows(first, rows), matrix.data(), out.Rows(first, rows), stream_));
+        continue;
+      }
+      for (; i < groups.size() && groups[i].first_row == first + rows &&
+             rows + groups[i].rows <= FewRowsMatMul::kMostRows;
+           ++i) {
+        rows += groups[i].rows;
+      }
+      const Tensor from = x.Rows(first, rows);
+      const Tensor to = out.Rows(first, rows);
+      Check(LaunchFewRowsMatMul({.x = Rows(from),
+                                 .x_stride = from.cols,
+                                 .weights = matrix.data(),
+                                 .rows = rows,
+                                 .outputs = Width(to),
+                                 .cols = Width(from),
+                                 .out = to.data,
+                                 .out_stride = to.cols,
+                                 .out_is_float32 = to.type == ElementType::kFloat32},
+                                stream_));
+    }
+  }
+
+  void SwiGlu(Tensor gate_up, Tensor out) override {
+    Check(LaunchSwiGlu(Rows(gate_up), Count(out), Width(out), Rows(out), stream_));
+  }
+
+  void CopyRows(Tensor from, Tensor to) override {
+    assert(to.rows == from.rows && to.cols == from.cols && to.type == from.type);
+    Check(cudaMemcpyAsync(to.data, from.data, from.elements() * ElementBytes(from.type),
+                          cudaMemcpyDeviceToDevice, stream_));
+  }
+
+  void KeepLastRows(const DeviceStep& step, Tensor x, Tensor kept) override {
+    const CudaStep& device_step = OnDevice(step);
+    // A decode step's sequences are rows, and a recording of it serves any number of them.
+    const int count = device_step.chunk() != nullptr ? 1 : Count(x);
+    Check(LaunchCopyRows(Rows(x), device_step.last_rows(), count, Width(x), Rows(kept),
+                         device_step.kept_slots(), stream_));
+  }
+
+  void RecallLastRows(const DeviceStep& step, Tensor kept, Tensor out) override {
+    Check(LaunchCopyRows(Rows(kept), OnDevice(step).cache_slots(), Count(out), Width(out),
+                         Rows(out), nullptr, stream_));
+  }
+
+  void Attend(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv, Tensor out,
+              Tensor row_scores) override {
+    CudaKvStorage& storage = static_cast<CudaKvStorage&>(kv);
+    if (OnDevice(step).chunk() != nullptr) {
+      Check(EnqueueChunkAttention(Chunk(storage, layer, step, qkv, row_scores), out, stream_));
+      return;
+    }
+    DecodeAttention attention = storage.decode_attention(layer);
+    attention.sequences = Count(qkv);
+    attention.sequence = OnDevice(step).decodes();
+    attention.qkv = Rows(qkv);
+    attention.qkv_stride = qkv.cols;
+    attention.out = Rows(out);
+    attention.out_stride = out.cols;
+    Check(LaunchDecodeAttention(attention, stream_));
+  }
+
+  void Admit(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
+             Tensor row_scores) override {
+    if (OnDevice(step).chunk() == nullptr) return;
+    CudaKvStorage& storage = static_cast<CudaKvStorage&>(kv);
+    Check(EnqueueChunkAdmission(Chunk(storage, layer, step, qkv, row_scores), stream_));
+  }
+
+  absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {
+    assert(static_cast<int64_t>(out.size()) == x.elements());
+    Check(cudaSetDevice(device_.gpu));
+    if (x.type == ElementType::kFloat32) {
+      Check(cudaMemcpyAsync(out.data(), x.data, x.elements() * sizeof(float),
+                            cudaMemcpyDeviceToHost, stream_));
+      return Synchronize();
+    }
+    std::vector<__nv_bfloat16> values(x.elements());
+    Check(cudaMemcpyAsync(values.data(), x.data, x.elements() * sizeof(__nv_bfloat16),
+                          cudaMemcpyDeviceToHost, stream_));
+    absl::Status status = Synchronize();
+    std::transform(values.begin(), values.end(), out.begin(),
+                   [](__nv_bfloat16 value) { return __bfloat162float(value); });
+    return status;
+  }
+
+  // Asks instead of sleeping: a step is short, and waking up takes longer than asking.
+  absl::Status Synchronize() override {
+    Check(cudaSetDevice(device_.gpu));
+    auto checked = std::chrono::steady_clock::now();
+    while (status_.ok()) {
+      const cudaError_t state = cudaStreamQuery(stream_);
+      if (state == cudaSuccess) break;
+      if (state != cudaErrorNotReady) {
+        Check(state);
+        break;
+      }
+      if (wait_check_ == nullptr) continue;
+      const auto now = std::chrono::steady_clock::now();
+      if (now - checked < kCheckInterval) continue;
+      checked = now;
+      if (absl::Status status = wait_check_(); !status.ok()) return status;
+    }
+    return status_;
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kCheckInterval{1};
+
+  ChunkPass Chunk(CudaKvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
+                  Tensor row_scores) const {
+    return {kv, layer, OnDevice(step), qkv, row_scores, device_.hopper(), scores_};
+  }
+
+  // Keeps the first fault; Synchronize reports it.
+  void Check(const absl::Status& status) {
+    if (status_.ok() && !status.ok()) status_ = status;
+  }
+  void Check(cudaError_t error) {
+    if (error != cudaSuccess) Check(CudaStatus(error, "the GPU"));
+  }
+
+  const CudaDevice device_;
+  const ScoreMode scores_;
+  cudaStream_t stream_;
+  WeightUploader uploader_;
+  std::unique_ptr<BlasMatMul> blas_;
+  std::vector<DeviceMemory> tensors_;
+  StepRecordings recordings_;
+  std::function<absl::Status()> wait_check_;
+  absl::Status status_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options) {
+  absl::StatusOr<CudaDevice> device = OpenCudaDevice(options.gpu);
+  if (!device.ok()) return device.status();
+  absl::StatusOr<WeightUploader> uploader = WeightUploader::Create();
+  if (!uploader.ok()) return uploader.status();
+  absl::StatusOr<std::unique_ptr<BlasMatMul>> blas = BlasMatMul::Create();
+  if (!blas.ok()) return blas.status();
+  cudaStream_t stream = nullptr;
+  const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
+  return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(uploader),
+                                       *std::move(blas));
+}
+
+}  // namespace weir

@@ -1,0 +1,59 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <cuda_runtime.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/device_memory.h"
+
+namespace weir {
+namespace {
+
+constexpr int kLeastCapability = 80;
+
+std::string Version(int version) { return absl::StrCat(version / 1000, ".", version % 1000 / 10); }
+
+}  // namespace
+
+absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return absl::FailedPreconditionError(
+        "there is no NVIDIA driver on this machine; use --device=cpu");
+  }
+  if (driver / 1000 < CUDART_VERSION / 1000) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the NVIDIA driver supports CUDA ", Version(driver), "; this build of Weir needs CUDA ",
+        Version(CUDART_VERSION), ": update the driver, or use --device=cpu"));
+  }
+  int gpus = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&gpus);
+  if (counted != cudaSuccess || gpus == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("there is no GPU that CUDA can use (",
+                     counted == cudaSuccess ? "none is visible" : cudaGetErrorString(counted),
+                     "); use --device=cpu"));
+  }
+  if (gpu < 0 || gpu >= gpus) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("GPU ", gpu, " is asked for; this machine has ", gpus,
+                     gpus == 1 ? " GPU, number 0" : " GPUs, numbered from 0"));
+  }
+  cudaDeviceProp properties;
+  cudaError_t error = cudaGetDeviceProperties(&properties, gpu);
+  if (error != cudaSuccess) return CudaStatus(error, "asking for the GPU's properties");
+  CudaDevice device = {.gpu = gpu,
+                       .name = properties.name,
+                       .capability = properties.major * 10 + properties.minor,
+                       .multiprocessors = properties.multiProcessorCount};
+  if (device.capability < kLeastCapability) {
+    return absl::UnimplementedError(absl::StrCat("GPU ", gpu, ", ", device.name,
+                                                 ", has compute capability ", properties.major, ".",
+                                                 properties.minor, "; Weir needs 8.0 or newer"));
+  }
+  error = cudaSetDevice(gpu);
+  if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("opening GPU ", gpu));
+  return device;
+}
+
+}  // namespace weir

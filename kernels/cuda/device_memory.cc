@@ -1,0 +1,54 @@
+#include "kernels/cuda/device_memory.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace weir {
+namespace {
+
+double Gigabytes(double bytes) { return bytes / 1e9; }
+
+absl::Status DoesNotFit(const std::string& what, int64_t bytes) {
+  size_t free = 0;
+  size_t total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = total = 0;
+  if (bytes < 0) {
+    return absl::ResourceExhaustedError(absl::StrCat(what, " would take more than any device has"));
+  }
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "%s takes %.2f GB of device memory; %.2f of %.2f GB are free. Fewer sessions "
+      "(--max-sessions), fewer slots (--slots), a shorter stride (--stride) or more GPUs "
+      "(--tensor-parallel) take less",
+      what, Gigabytes(bytes), Gigabytes(free), Gigabytes(total)));
+}
+
+}  // namespace
+
+absl::Status CudaStatus(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
+  if (error == cudaErrorMemoryAllocation) return absl::ResourceExhaustedError(message);
+  return absl::InternalError(message);
+}
+
+absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what) {
+  if (bytes < 0) return DoesNotFit(what, bytes);
+  if (bytes == 0) return DeviceMemory();
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();  // it is handled
+    return DoesNotFit(what, bytes);
+  }
+  if (error != cudaSuccess) return CudaStatus(error, what);
+  return DeviceMemory(data, bytes);
+}
+
+absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what) {
+  void* data = nullptr;
+  const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
+  if (error != cudaSuccess) return CudaStatus(error, what);
+  return PinnedMemory(data, bytes);
+}
+
+}  // namespace weir

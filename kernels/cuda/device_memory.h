@@ -1,0 +1,58 @@
+#ifndef WEIR_KERNELS_CUDA_DEVICE_MEMORY_H_
+#define WEIR_KERNELS_CUDA_DEVICE_MEMORY_H_
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace weir {
+
+// OK, or what CUDA says went wrong while doing `what`: RESOURCE_EXHAUSTED for memory, INTERNAL.
+absl::Status CudaStatus(cudaError_t error, const std::string& what);
+
+// Owns memory of one kind. Movable; freed on destruction.
+template <cudaError_t (*kFree)(void*)>
+class OwnedMemory {
+ public:
+  OwnedMemory() = default;
+  OwnedMemory(void* data, int64_t bytes) : data_(data), bytes_(bytes) {}
+  OwnedMemory(OwnedMemory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  OwnedMemory& operator=(OwnedMemory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~OwnedMemory() {
+    if (data_ != nullptr) (void)kFree(data_);
+  }
+
+  int64_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+using DeviceMemory = OwnedMemory<cudaFree>;
+using PinnedMemory = OwnedMemory<cudaFreeHost>;
+
+// On the current device. `what` names it in the error, which tells what is free and what would
+// help. Not initialised. `bytes` may be 0; a negative number means that it overflowed.
+absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what);
+// Host memory that the device copies from and to at full speed.
+absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what);
+
+}  // namespace weir
+
+#endif  // WEIR_KERNELS_CUDA_DEVICE_MEMORY_H_
