@@ -66,6 +66,14 @@ CLI::Option* ConnectionFlags::AddServerTo(CLI::App& app) {
       ->group("Where it runs");
 }
 
+void AddLoadFormat(CLI::App& app, std::string& load_format) {
+  app.add_option("--load-format", load_format,
+                 "gguf; dummy: the model is a config.json, its weights are random")
+      ->type_name("TEXT")
+      ->check(CLI::IsMember({"gguf", "dummy"}))
+      ->option_text("gguf|dummy");
+}
+
 void GenerationFlags::AddTo(CLI::App& app) {
   const std::string group = "The answer";
   app.add_option("--max-tokens", max_tokens, "tokens at most; 0: no limit (256)")->group(group);

@@ -39,6 +39,9 @@ struct ConnectionFlags {
   CLI::Option* AddServerTo(CLI::App& app);
 };
 
+// --load-format: what is at --model.
+void AddLoadFormat(CLI::App& app, std::string& load_format);
+
 // How a generation chooses its tokens and when it ends.
 struct GenerationFlags {
   int64_t max_tokens = 256;

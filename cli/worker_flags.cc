@@ -9,6 +9,7 @@ namespace weir {
 
 void WorkerFlags::AddTo(CLI::App& app) {
   app.add_option("--model", model, "a model file (GGUF)")->type_name("PATH")->required();
+  AddLoadFormat(app, load_format);
   app.add_option("--tensor-parallel", tensor_parallel, "workers that share the model's heads")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
@@ -27,6 +28,7 @@ int WorkerFlags::ThreadsOrShare() const {
 WorkerOptions WorkerFlags::ToOptions() const {
   WorkerOptions options;
   options.model_path = model;
+  options.load_format = load_format;
   options.threads = ThreadsOrShare();
   options.tensor_parallel = tensor_parallel;
   options.max_sessions = max_sessions;
@@ -39,6 +41,7 @@ std::vector<std::string> WorkerFlags::ToArguments() const {
   return {
       "worker",
       absl::StrCat("--model=", model),
+      absl::StrCat("--load-format=", load_format),
       absl::StrCat("--tensor-parallel=", tensor_parallel),
       absl::StrCat("--threads=", ThreadsOrShare()),
       absl::StrCat("--max-sessions=", max_sessions),

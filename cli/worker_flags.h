@@ -13,6 +13,7 @@ namespace weir {
 // What a worker is told about its model and its memory, by `weir worker` and `weir serve`.
 struct WorkerFlags {
   std::string model;
+  std::string load_format = "gguf";
   int tensor_parallel = 1;
   int threads = 0;
   int max_sessions = 8;

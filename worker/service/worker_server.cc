@@ -18,6 +18,7 @@
 #include "monitoring/listen_address.h"
 #include "worker/model/gguf.h"
 #include "worker/model/llama_config.h"
+#include "worker/model/open_model.h"
 
 namespace weir {
 namespace {
@@ -52,7 +53,8 @@ absl::StatusOr<std::string> AdvertisedHost(const WorkerOptions& options) {
 
 // What can be known without loading weights. Returns the model's fingerprint.
 absl::StatusOr<std::string> CheckModel(const WorkerOptions& options) {
-  const absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Open(options.model_path);
+  const absl::StatusOr<std::unique_ptr<GgufFile>> file =
+      OpenModel({.path = options.model_path, .load_format = options.load_format});
   if (!file.ok()) return file.status();
   const absl::StatusOr<LlamaConfig> config = ReadLlamaConfig(**file);
   if (!config.ok()) return config.status();
@@ -92,6 +94,7 @@ ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& ho
   host_options.host = std::string(WithoutBrackets(host));
   RankOptions& rank = host_options.rank;
   rank.model_path = options.model_path;
+  rank.load_format = options.load_format;
   rank.device = options.device;
   rank.threads = options.threads;
   rank.tensor_parallel = options.tensor_parallel;

@@ -23,7 +23,8 @@
 namespace weir {
 
 struct WorkerOptions {
-  std::string model_path;  // a GGUF file
+  std::string model_path;            // a GGUF file; for a dummy, a config.json
+  std::string load_format = "gguf";  // or "dummy", random weights: see OpenModel
   std::string device = "cpu";
   int threads = 1;          // that compute
   int tensor_parallel = 1;  // workers of the group
