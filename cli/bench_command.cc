@@ -1,142 +1,137 @@
+#include <algorithm>
 #include <chrono>
-#include <iostream>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "cli/bench_fit.h"
+#include "cli/bench_measurements.h"
+#include "cli/bench_report.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
-#include "nlohmann/json.hpp"
 #include "worker/comm/single_communicator.h"
 #include "worker/engine/rank.h"
 
 namespace weir {
 namespace {
 
+constexpr int kMostTokens = 1 << 30;
+
 struct Options {
   std::string model;
-  std::vector<int> depths = {128, 512, 2048, 4096, 8000};
+  std::string load_format = "gguf";
+  int layers = 0;
+  std::string device = "cpu";
   int threads = 0;
+  int max_sessions = 0;  // 0: as many as the measurements need
   bool json = false;
   CascadeFlags cascade;
+
+  // What to measure; nothing asked for: kDefaultDepths.
+  std::vector<int> depths;
+  std::vector<int> prompts;
+  std::vector<int> batches;
+  int depth = 0;  // of batches; 0: a full cache
+  std::optional<int> long_session;
+  int steps = 64;  // of batches and of the long session
+  bool fit = false;
 };
 
-struct Speed {
-  double prefill_tokens_per_s = 0;
-  double decode_tokens_per_s = 0;
-};
+constexpr int kDefaultDepths[] = {128, 512, 2048, 4096, 8000};
 
-constexpr char kSession[] = "bench";
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+int SessionsNeeded(const Options& options) {
+  int sessions = options.long_session ? kLongSessionSessions : 1;
+  for (const int batch : options.batches) sessions = std::max(sessions, batch);
+  return sessions;
 }
 
-// Some tokens that are no text; speed does not depend on which.
-std::vector<int32_t> Tokens(int count, int vocabulary) {
-  std::vector<int32_t> tokens(count);
-  for (int i = 0; i < count; ++i) {
-    tokens[i] = static_cast<int32_t>((int64_t{7919} * i + 100) % vocabulary);
+absl::StatusOr<RankOptions> ToRankOptions(const Options& options) {
+  const int needed = SessionsNeeded(options);
+  if (options.max_sessions != 0 && options.max_sessions < needed) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-sessions is ", options.max_sessions,
+                                                   "; what is measured needs ", needed));
   }
-  return tokens;
+  RankOptions rank;
+  rank.model_path = options.model;
+  rank.load_format = options.load_format;
+  rank.dummy_layers = options.layers;
+  rank.device = options.device;
+  rank.threads = options.threads > 0 ? options.threads : DefaultThreads();
+  rank.engine.max_sessions = std::max(options.max_sessions, needed);
+  rank.engine.max_runs = std::max(rank.engine.max_runs, needed);
+  rank.engine.cascade = options.cascade.ToConfig();
+  return rank;
 }
 
-absl::StatusOr<double> SecondsToRead(Engine& engine, const std::vector<int32_t>& tokens) {
+// The measurements that were asked for, in turn. Adds each to the report as it is made.
+absl::Status Measure(const Options& options, const BenchTarget& target, BenchReport& report) {
+  const auto add = [&](const auto& measured) {
+    if (measured.ok()) report.Add(*measured);
+    return measured.status();
+  };
+  absl::Status status = absl::OkStatus();
+  for (const int tokens : options.depths) {
+    if (status.ok()) status = add(MeasureDepth(target, tokens));
+  }
+  for (const int tokens : options.prompts) {
+    if (status.ok()) status = add(MeasurePrompt(target, tokens));
+  }
+  const int depth = options.depth > 0 ? options.depth : target.cascade.total_slots();
+  for (const int sessions : options.batches) {
+    if (status.ok()) status = add(MeasureBatch(target, sessions, depth, options.steps));
+  }
+  if (options.long_session && status.ok()) {
+    status = add(MeasureLongSession(target, *options.long_session, options.steps));
+  }
+  return status;
+}
+
+absl::Status RunOffline(Options options) {
+  if (options.depths.empty() && options.prompts.empty() && options.batches.empty() &&
+      !options.long_session && !options.fit) {
+    options.depths.assign(std::begin(kDefaultDepths), std::end(kDefaultDepths));
+  }
+  const absl::StatusOr<RankOptions> rank_options = ToRankOptions(options);
+  if (!rank_options.ok()) return rank_options.status();
+  // Before the memory is taken.
+  std::optional<BenchFit> fit;
+  if (options.fit) {
+    const absl::StatusOr<BenchFit> measured = MeasureFit(*rank_options);
+    if (!measured.ok()) return measured.status();
+    fit = *measured;
+  }
+
   const auto start = std::chrono::steady_clock::now();
-  absl::StatusOr<std::unique_ptr<Run>> run =
-      engine.StartRun(kSession, {.kind = RunKind::kAppend, .cancelled = [] { return false; }});
-  if (!run.ok()) return run.status();
-  absl::Status status = (*run)->Feed(tokens);
-  if (status.ok()) status = (*run)->CloseInput();
-  if (!status.ok()) return status;
-  while (true) {
-    absl::StatusOr<RunEvent> event = (*run)->Next();
-    if (!event.ok()) return event.status();
-    if (event->kind == RunEvent::Kind::kFinished) return SecondsSince(start);
-  }
-}
-
-// Of one step of one token, after the first: that one comes from logits which are there already.
-absl::StatusOr<double> SecondsPerToken(Engine& engine, int steps) {
-  RunOptions options{.kind = RunKind::kGenerate, .cancelled = [] { return false; }};
-  options.generate.max_tokens = steps + 1;
-  options.generate.ignore_end_token = true;
-  absl::StatusOr<std::unique_ptr<Run>> run = engine.StartRun(kSession, options);
-  if (!run.ok()) return run.status();
-  const absl::Status closed = (*run)->CloseInput();
-  if (!closed.ok()) return closed;
-  std::chrono::steady_clock::time_point first, last;
-  int tokens = 0;
-  while (true) {
-    absl::StatusOr<RunEvent> event = (*run)->Next();
-    if (!event.ok()) return event.status();
-    if (event->kind == RunEvent::Kind::kToken) {
-      last = std::chrono::steady_clock::now();
-      if (tokens++ == 0) first = last;
-    }
-    if (event->kind == RunEvent::Kind::kFinished) break;
-  }
-  return std::chrono::duration<double>(last - first).count() / (tokens - 1);
-}
-
-absl::StatusOr<Speed> Measure(Engine& engine, const CascadeConfig& cascade, int depth,
-                              int vocabulary) {
-  absl::Status opened = engine.OpenSession(kSession, cascade);
-  if (!opened.ok()) return opened;
-  absl::StatusOr<double> reading = SecondsToRead(engine, Tokens(depth, vocabulary));
-  if (!reading.ok()) return reading.status();
-  absl::StatusOr<double> decoding = SecondsPerToken(engine, depth > 4096 ? 32 : 64);
-  if (!decoding.ok()) return decoding.status();
-  const absl::Status closed = engine.CloseSession(kSession);
-  if (!closed.ok()) return closed;
-  return Speed{.prefill_tokens_per_s = depth / *reading, .decode_tokens_per_s = 1 / *decoding};
-}
-
-absl::Status RunOffline(const Options& options) {
-  RankOptions rank_options;
-  rank_options.model_path = options.model;
-  rank_options.threads = options.threads > 0 ? options.threads : DefaultThreads();
-  rank_options.engine.max_sessions = 1;
-  rank_options.engine.cascade = options.cascade.ToConfig();
-  const auto start = std::chrono::steady_clock::now();
-  absl::StatusOr<std::unique_ptr<Rank>> rank = Rank::Load(rank_options);
+  const absl::StatusOr<std::unique_ptr<Rank>> rank = Rank::Load(*rank_options);
   if (!rank.ok()) return rank.status();
-  const double load_seconds = SecondsSince(start);
+  const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - start;
   const std::unique_ptr<Communicator> communicator = MakeSingleCommunicator();
-  absl::StatusOr<std::unique_ptr<Engine>> engine = (*rank)->StartEngine(communicator.get());
+  const absl::StatusOr<std::unique_ptr<Engine>> engine = (*rank)->StartEngine(communicator.get());
   if (!engine.ok()) return engine.status();
-  const int vocabulary = (*rank)->model_config().vocabulary;
 
+  const absl::StatusOr<absl::string_view> name =
+      (*rank)->file().GetStringOr("general.name", options.model);
+  BenchReport report(options.json);
+  const CascadeConfig& cascade = rank_options->engine.cascade;
+  report.Add(BenchModel{.name = std::string(name.value_or(options.model)),
+                        .device = (*rank)->device_description(),
+                        .load_s = loading.count(),
+                        .session_bytes = (*rank)->session_bytes(),
+                        .max_sessions = rank_options->engine.max_sessions,
+                        .cascade = cascade});
+  if (fit) report.Add(*fit);
+  const BenchTarget target = {.engine = engine->get(),
+                              .cascade = cascade,
+                              .vocabulary = (*rank)->model_config().vocabulary};
   // Touches weights and caches once.
-  absl::StatusOr<Speed> warm = Measure(**engine, rank_options.engine.cascade,
-                                       rank_options.engine.cascade.stride, vocabulary);
+  const absl::StatusOr<DepthSpeed> warm = MeasureDepth(target, cascade.stride);
   if (!warm.ok()) return warm.status();
-  if (!options.json) {
-    std::cout << absl::StrFormat("%s, loaded in %.2f s\n%10s  %18s  %18s\n",
-                                 (*rank)->device_description(), load_seconds, "tokens",
-                                 "prefill, tokens/s", "decode, tokens/s");
-  }
-  for (int depth : options.depths) {
-    absl::StatusOr<Speed> speed = Measure(**engine, rank_options.engine.cascade, depth, vocabulary);
-    if (!speed.ok()) return speed.status();
-    if (options.json) {
-      const nlohmann::ordered_json line = {{"tokens", depth},
-                                           {"prefill_tokens_per_s", speed->prefill_tokens_per_s},
-                                           {"decode_tokens_per_s", speed->decode_tokens_per_s},
-                                           {"load_s", load_seconds},
-                                           {"device", (*rank)->device_description()}};
-      std::cout << line.dump() << std::endl;
-    } else {
-      std::cout << absl::StrFormat("%10d  %18.1f  %18.1f\n", depth, speed->prefill_tokens_per_s,
-                                   speed->decode_tokens_per_s)
-                << std::flush;
-    }
-  }
-  return absl::OkStatus();
+  return Measure(options, target, report);
 }
 
 }  // namespace
@@ -147,14 +142,49 @@ void AddBenchCommand(CommandLine& line) {
                            "weir bench offline --model smollm2.gguf --threads 2",
                            [] { return absl::OkStatus(); });
   app->require_subcommand(1);
-  CLI::App* offline =
-      line.AddTo(app, "offline", "One session, no server: prefill from empty, then decode.",
-                 [options] { return RunOffline(*options); });
-  offline->add_option("--model", options->model, "a model file")->type_name("PATH")->required();
-  offline->add_option("--depths", options->depths, "tokens to read before decoding (128 ... 8000)")
-      ->check(CLI::Range(1, 1 << 30));
-  offline->add_option("--threads", options->threads, "threads (all processors)");
-  offline->add_flag("--json", options->json, "a JSON object for each depth, one a line");
+  CLI::App* offline = line.AddTo(app, "offline", "Times a model inside this process, no server.",
+                                 [options] { return RunOffline(*options); });
+  const CLI::Range tokens(1, kMostTokens);
+  offline->add_option("--model", options->model, "a model file (GGUF)")
+      ->type_name("PATH")
+      ->required();
+  AddLoadFormat(*offline, options->load_format);
+  offline->add_option("--layers", options->layers, "of a dummy, only the first so many (all)")
+      ->check(CLI::Range(1, 1024));
+  offline->add_option("--device", options->device, "where it runs")->capture_default_str();
+  offline->add_option("--threads", options->threads, "threads (all processors)")
+      ->check(CLI::Range(1, 1024));
+  offline
+      ->add_option("--max-sessions", options->max_sessions,
+                   "sessions to take memory for (as many as are measured)")
+      ->check(CLI::Range(1, 1 << 20));
+  offline->add_flag("--json", options->json, "a JSON object for each measurement, one a line");
+
+  const std::string group = "What to measure (--depths 128 512 2048 4096 8000)";
+  offline
+      ->add_option("--depths", options->depths,
+                   "one session: prefill of so many tokens from empty, then decode")
+      ->check(tokens)
+      ->group(group);
+  offline->add_option("--prompts", options->prompts, "so many tokens from empty to the first token")
+      ->check(tokens)
+      ->group(group);
+  offline->add_option("--batches", options->batches, "so many sessions that decode together")
+      ->check(CLI::Range(1, 1 << 16))
+      ->group(group);
+  offline->add_option("--depth", options->depth, "tokens that each of those has read (full cache)")
+      ->check(tokens)
+      ->group(group);
+  offline
+      ->add_option("--long-session", options->long_session,
+                   "decode after so many tokens, beside decode just past a full cache")
+      ->check(tokens)
+      ->group(group);
+  offline->add_option("--steps", options->steps, "decode steps to time of these two")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(group);
+  offline->add_flag("--fit", options->fit, "how many sessions there is memory for")->group(group);
   options->cascade.AddTo(*offline);
 }
 
