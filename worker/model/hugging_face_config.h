@@ -15,8 +15,9 @@ struct HuggingFaceConfig {
   bool tied_embeddings = false;
 };
 
-// Reads a config.json, which is taken as hostile: sizes are checked one by one (1,024 layers,
-// 2^22 tokens, 2^20 for everything else at most), so that the product of three fits an int64.
+// Reads a config.json, which is taken as hostile: sizes are checked one by one (at most
+// 1,024 layers, 2^22 tokens, 2^24 positions, 2^20 for every other width and count), so that the
+// weights of a tensor fit an int64.
 // INVALID_ARGUMENT for what is no JSON object, missing, of another type or out of range,
 // UNIMPLEMENTED for an architecture other than LlamaForCausalLM and MistralForCausalLM, a sliding
 // window, biases, and kinds of rope_scaling other than default, linear and llama3; messages name

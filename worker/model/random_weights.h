@@ -12,8 +12,8 @@ namespace weir {
 inline constexpr double kRandomWeightDeviation = 0.02;
 
 // Fills `weights` with bfloat16 values, in random order but the same in every process on every
-// machine: about normally distributed, mean 0, deviation kRandomWeightDeviation. About half a
-// second for 2^30 bytes.
+// machine: about normally distributed, mean 0, deviation kRandomWeightDeviation. Takes
+// less than a second for 2^30 bytes.
 void FillWithRandomWeights(absl::Span<uint16_t> weights);
 
 }  // namespace weir
