@@ -23,6 +23,9 @@ struct EngineOptions {
   int max_runs = 64;
   // The largest settings a session may ask for, and the settings of one that does not ask.
   CascadeConfig cascade;
+  // While generations run, a step has only so many layers of another run's chunk (at least one)
+  // that it is over within this time, as far as the leader can foretell.
+  absl::Duration token_gap = absl::Milliseconds(50);
   // The leader sends an empty step when idle for this long, so that peers and health see it alive.
   absl::Duration idle_step = absl::Seconds(1);
   // Told what happens, if not null; outlives the engine.
@@ -47,12 +50,12 @@ struct HeadMemory {
 
 // Runs one rank of a tensor-parallel group: keeps the sessions and the step loop, on a thread of
 // its own. Made by Rank::StartEngine (worker/engine/rank.h). On rank 0, the leader, calls from any
-// thread become runs; every step the leader plans (decodes of all running sessions, and one prefill
-// chunk), broadcasts the plan, and all ranks execute it. Other ranks only follow; there, calls fail
-// with FAILED_PRECONDITION.
+// thread become runs; every step the leader plans (decodes of all running sessions, and layers of
+// one prefill chunk), broadcasts the plan, and all ranks execute it. Other ranks only follow;
+// there, calls fail with FAILED_PRECONDITION.
 //
-// A step is: plan -> broadcast -> per layer {QKV, attend, admit, output, all-reduce, MLP,
-// all-reduce} -> logits -> (leader) sample -> events to runs.
+// A step is: plan -> broadcast -> for the decodes, then for the chunk, per layer {QKV, attend,
+// admit, output, all-reduce, MLP, all-reduce} -> logits -> (leader) sample -> events to runs.
 class Engine {
  public:
   virtual ~Engine() = default;  // Stops the loop; runs in progress end with CANCELLED.

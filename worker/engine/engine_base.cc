@@ -9,7 +9,6 @@ namespace weir {
 EngineBase::EngineBase(const EngineOptions& options, Communicator* communicator,
                        StepExecutor* executor)
     : options_(options), communicator_(communicator), executor_(executor) {
-  executor_->JoinGroup(communicator);
   absl::MutexLock lock(&state_mutex_);
   stats_.session_capacity = executor_->sessions();
   stats_.slot_capacity = int64_t{executor_->sessions()} * executor_->limits().total_slots;
@@ -54,13 +53,16 @@ void EngineBase::StartThread() {
 }
 
 void EngineBase::RunThread() {
-  absl::Status why = Loop();
+  // On this thread, so that ranks of one process join at once.
+  absl::Status why = executor_->JoinGroup(communicator_);
+  if (why.ok()) why = Loop();
   if (!stopped_) {
     communicator_->Abort();
     why = absl::UnavailableError(why.message());
     // The reason given to Abort says more than what it made of the call in progress.
     if (absl::Status reason = aborted(); !reason.ok()) why = reason;
   }
+  executor_->LeaveGroup();
   {
     absl::MutexLock lock(&state_mutex_);
     health_ = why;

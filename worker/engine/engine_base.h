@@ -30,9 +30,9 @@ class EngineBase : public Engine {
  protected:
   EngineBase(const EngineOptions& options, Communicator* communicator, StepExecutor* executor);
 
-  // The loop, on the engine's thread. Returns why it ended, which is not OK. Unless it sets
-  // `stopped_`, the communicator is aborted then, so that no other rank waits for this one, and
-  // the reason becomes UNAVAILABLE.
+  // The loop, on the engine's thread, once the executor has joined the group. Returns why it ended,
+  // which is not OK. Unless it sets `stopped_`, the communicator is aborted then, so that no other
+  // rank waits for this one, and the reason becomes UNAVAILABLE.
   virtual absl::Status Loop() = 0;
   // The loop has ended with `why`; on the engine's thread, before Wait returns.
   virtual void OnLoopEnd(const absl::Status& why) {}

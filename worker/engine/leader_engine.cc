@@ -54,7 +54,7 @@ absl::Status LeaderEngine::OpenSession(const std::string& id, const CascadeConfi
   const absl::StatusOr<int> slot = pool_.Acquire();
   if (!slot.ok()) return slot.status();
   sessions_.emplace(id, std::make_shared<LeaderSession>(*slot, cascade));
-  resets_.push_back({.cache_slot = *slot, .cascade = cascade});
+  resets_[*slot] = cascade;
   return absl::OkStatus();
 }
 
@@ -68,7 +68,11 @@ absl::Status LeaderEngine::CloseSession(const std::string& id) {
   // A step in progress may still use the slot; a reset comes after it.
   const int slot = (*session)->cache_slot();
   pool_.Release(slot);
-  std::erase_if(resets_, [slot](const SessionReset& reset) { return reset.cache_slot == slot; });
+  if (chunk_.has_value() && chunk_->part.session == *session) {
+    // The reset abandons it, whoever gets the slot.
+    resets_[slot] = (*session)->cascade();
+    chunk_.reset();
+  }
   sessions_.erase(id);
   return absl::OkStatus();
 }

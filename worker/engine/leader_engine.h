@@ -11,8 +11,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "cache/kv_pool.h"
 #include "worker/engine/engine_base.h"
+#include "worker/engine/layer_budget.h"
 #include "worker/engine/leader_session.h"
 #include "worker/engine/scheduler.h"
 #include "worker/model/tokenizer.h"
@@ -24,6 +26,13 @@ namespace weir {
 //   2. broadcast the plan and execute it like every other rank
 //   3. choose tokens from the logits
 //   4. under the lock, count what was read and hand out events
+//
+// A chunk runs whole while nobody decodes. Beside decodes, a step runs as many of its layers as fit
+// into EngineOptions::token_gap. A run that ends in the middle of its chunk leaves the rest of the
+// chunk to the engine; only the end of its session abandons it.
+//
+// Whole chunks that follow one another are enqueued in pairs: of the first, progress is told when
+// it is enqueued, one chunk early. A device's fault is told with the second.
 class LeaderEngine : public EngineBase {
  public:
   LeaderEngine(const EngineOptions& options, Communicator* communicator, StepExecutor* executor,
@@ -49,11 +58,23 @@ class LeaderEngine : public EngineBase {
     std::optional<absl::StatusOr<std::vector<HeadMemory>>> result;  // set: done
     bool done() const { return result.has_value(); }
   };
-  // A plan, and who is meant by its sequences and its inspection.
+  // Who is meant by a part of a plan.
+  struct Part {
+    std::shared_ptr<LeaderSession> session;
+    std::shared_ptr<ActiveRun> run;
+  };
+  struct Chunk {
+    Part part;
+    int tokens = 0;
+    bool logits = false;
+    bool score = false;
+    int layers_left = 0;
+  };
   struct Step {
     StepPlan plan;
-    std::vector<std::shared_ptr<LeaderSession>> sessions;  // by sequence
-    std::vector<std::shared_ptr<ActiveRun>> runs;          // by sequence
+    StepWork work;
+    std::vector<Part> decodes;   // as in the plan
+    std::optional<Chunk> chunk;  // that is over with this step
     std::shared_ptr<InspectCall> inspect_call;
   };
 
@@ -62,10 +83,21 @@ class LeaderEngine : public EngineBase {
 
   // The next step. Nothing if there is nothing to do.
   std::optional<Step> PlanStep(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  void PlanSequences(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlanRuns(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What the session's run is up to; ends it if it was cancelled or is complete.
+  LeaderSession::Action NextAction(LeaderSession& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The run takes part in a step.
+  Part TakePart(const std::shared_ptr<LeaderSession>& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlanDecodes(absl::Span<const std::shared_ptr<LeaderSession>> sessions, Step& step)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlanChunkLayers(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlanSynchronization(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PlanInspection(Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ChooseTokens(const Step& step, const StepResult& result);
   void Deliver(const Step& step, StepResult result) ABSL_LOCKS_EXCLUDED(mutex_);
+  void DeliverPart(const Part& part, std::vector<float> scores)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::StatusOr<std::shared_ptr<LeaderSession>> Find(const std::string& id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -77,11 +109,15 @@ class LeaderEngine : public EngineBase {
   int CountRuns() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Tokenizer* const tokenizer_;
+  StepObserver step_observer_;  // engine's thread
+  bool synchronized_ = true;    // by the latest step; engine's thread
 
   mutable absl::Mutex mutex_;
   Sessions sessions_ ABSL_GUARDED_BY(mutex_);
   KvPool pool_ ABSL_GUARDED_BY(mutex_);
-  std::vector<SessionReset> resets_ ABSL_GUARDED_BY(mutex_);  // for the next plan
+  absl::btree_map<int, CascadeConfig> resets_
+      ABSL_GUARDED_BY(mutex_);                          // by slot, for the next plan
+  std::optional<Chunk> chunk_ ABSL_GUARDED_BY(mutex_);  // in progress after the steps planned
   // Those that wait; the first may be in a step.
   std::deque<std::shared_ptr<InspectCall>> inspect_calls_ ABSL_GUARDED_BY(mutex_);
   int64_t next_run_ ABSL_GUARDED_BY(mutex_) = 0;

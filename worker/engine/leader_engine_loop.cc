@@ -21,6 +21,7 @@ absl::Status LeaderEngine::Loop() {
   for (int64_t number = 0;; ++number) {
     std::optional<Step> step;
     absl::Time start;
+    auto work_start = last_step;
     while (true) {
       if (absl::Status status = aborted(); !status.ok()) return status;
       start = absl::Now();
@@ -28,7 +29,9 @@ absl::Status LeaderEngine::Loop() {
       const bool idle =
           absl::FromChrono(std::chrono::steady_clock::now() - last_step) >= options_.idle_step;
       if (step.has_value() || idle) break;
+      step_observer_.OnPause();
       wake_->Wait(std::min(kCancelPoll, options_.idle_step));
+      work_start = std::chrono::steady_clock::now();
     }
     if (!step.has_value()) {
       step.emplace();
@@ -50,7 +53,9 @@ absl::Status LeaderEngine::Loop() {
     ChooseTokens(*step, *result);
     Deliver(*step, *std::move(result));
     if (report) ReportPhase(StepPhase::kDeliver, start);
+    synchronized_ = step->plan.synchronize;
     last_step = std::chrono::steady_clock::now();
+    step_observer_.OnStep(step->work, absl::FromChrono(last_step - work_start));
   }
 }
 
@@ -60,57 +65,111 @@ std::optional<LeaderEngine::Step> LeaderEngine::PlanStep(int64_t number) {
   step.plan.step = number;
   step.plan.stop = stopping_;
   if (stopping_) return step;
-  PlanSequences(step);
+  PlanRuns(step);
+  PlanChunkLayers(step);
   PlanInspection(step);
-  if (step.plan.sequences.empty() && step.inspect_call == nullptr) return std::nullopt;
+  if (step.plan.empty()) return std::nullopt;
+  PlanSynchronization(step);
   // Sessions that were opened begin when somebody needs a step.
-  step.plan.resets = std::exchange(resets_, {});
+  for (const auto& [slot, cascade] : resets_) {
+    step.plan.resets.push_back({.cache_slot = slot, .cascade = cascade});
+  }
+  resets_.clear();
   return step;
 }
 
-void LeaderEngine::PlanSequences(Step& step) {
+LeaderSession::Action LeaderEngine::NextAction(LeaderSession& session) {
+  const std::shared_ptr<ActiveRun> run = session.run();
+  if (run == nullptr) return LeaderSession::Action::kWait;
+  if (run->channel->cancelled() || (run->options.cancelled && run->options.cancelled())) {
+    EndRun(session, absl::CancelledError("the call was cancelled"));
+    return LeaderSession::Action::kWait;
+  }
+  const LeaderSession::Action action = session.NextAction();
+  if (action == LeaderSession::Action::kFinish) {
+    if (absl::Status status = session.FinishRun(); status.ok()) {
+      ReportRunEnd(*run, absl::StatusCode::kOk);
+    } else {
+      EndRun(session, status);
+    }
+  }
+  return action;
+}
+
+void LeaderEngine::PlanRuns(Step& step) {
   std::vector<StepCandidate> candidates;
-  std::vector<std::pair<std::shared_ptr<LeaderSession>, LeaderSession::Action>> actions;
+  std::vector<std::shared_ptr<LeaderSession>> sessions;  // by candidate
   for (const auto& [id, session] : sessions_) {
-    if (session->run() == nullptr) continue;
-    const ActiveRun& run = *session->run();
-    if (run.channel->cancelled() || (run.options.cancelled && run.options.cancelled())) {
-      EndRun(*session, absl::CancelledError("the call was cancelled"));
-      continue;
-    }
-    const LeaderSession::Action action = session->NextAction();
-    if (action == LeaderSession::Action::kWait) continue;
-    if (action == LeaderSession::Action::kFinish) {
-      const std::shared_ptr<ActiveRun> finished = session->run();
-      const absl::Status status = session->FinishRun();
-      if (status.ok()) {
-        ReportRunEnd(*finished, absl::StatusCode::kOk);
-      } else {
-        EndRun(*session, status);
-      }
-      continue;
-    }
-    candidates.push_back({.run = run.number,
-                          .prefill = action == LeaderSession::Action::kChunk,
-                          .last_prefill_step = run.last_prefill_step});
-    actions.emplace_back(session, action);
+    const LeaderSession::Action action = NextAction(*session);
+    const bool prefill = action == LeaderSession::Action::kChunk;
+    if (!prefill && action != LeaderSession::Action::kDecode) continue;
+    candidates.push_back({.run = session->run()->number,
+                          .prefill = prefill,
+                          .last_prefill_step = session->run()->last_prefill_step});
+    sessions.push_back(session);
   }
 
-  const absl::Time now = absl::Now();
-  for (int chosen : ScheduleStep(candidates)) {
-    const auto& [session, action] = actions[chosen];
-    ActiveRun& run = *session->run();
-    if (!run.stepped && options_.observer != nullptr) {
-      options_.observer->OnQueueTime(now - run.start_time);
-    }
-    run.stepped = true;
-    step.plan.sequences.push_back(session->Plan(action, step.plan.step));
-    step.sessions.push_back(session);
-    step.runs.push_back(session->run());
-    if (action == LeaderSession::Action::kChunk) {
-      prompt_tokens_ += static_cast<int64_t>(step.plan.sequences.back().tokens.size());
-    }
+  const ScheduledStep scheduled = ScheduleStep(candidates, chunk_.has_value());
+  std::vector<std::shared_ptr<LeaderSession>> decoding;
+  for (int decode : scheduled.decodes) decoding.push_back(sessions[decode]);
+  PlanDecodes(decoding, step);
+  if (scheduled.chunk.has_value()) {
+    const std::shared_ptr<LeaderSession>& session = sessions[*scheduled.chunk];
+    const Part part = TakePart(session);
+    step.plan.chunk = session->PlanChunk(step.plan.step);
+    chunk_ = {.part = part,
+              .tokens = static_cast<int>(step.plan.chunk->tokens.size()),
+              .logits = step.plan.chunk->logits,
+              .score = step.plan.chunk->score,
+              .layers_left = executor_->layers()};
   }
+}
+
+void LeaderEngine::PlanDecodes(absl::Span<const std::shared_ptr<LeaderSession>> sessions,
+                               Step& step) {
+  std::vector<std::pair<Part, PlannedDecode>> lanes;
+  for (const std::shared_ptr<LeaderSession>& session : sessions) {
+    lanes.emplace_back(TakePart(session), session->PlanDecode());
+  }
+  std::stable_partition(lanes.begin(), lanes.end(),
+                        [](const auto& lane) { return lane.second.token.has_value(); });
+  for (auto& [part, decode] : lanes) {
+    step.decodes.push_back(std::move(part));
+    step.plan.decodes.push_back(decode);
+  }
+  step.work.decodes = !lanes.empty();
+}
+
+LeaderEngine::Part LeaderEngine::TakePart(const std::shared_ptr<LeaderSession>& session) {
+  ActiveRun& run = *session->run();
+  if (!run.stepped && options_.observer != nullptr) {
+    options_.observer->OnQueueTime(absl::Now() - run.start_time);
+  }
+  run.stepped = true;
+  return {session, session->run()};
+}
+
+void LeaderEngine::PlanChunkLayers(Step& step) {
+  if (!chunk_.has_value()) return;
+  const int layers = step.work.decodes ? LayersWithin(options_.token_gap, step_observer_.times(),
+                                                      chunk_->tokens, chunk_->layers_left)
+                                       : chunk_->layers_left;
+  chunk_->layers_left -= layers;
+  step.plan.chunk_layers = layers;
+  step.work.chunk_rows = chunk_->tokens;
+  step.work.chunk_layers = layers;
+  if (chunk_->layers_left > 0) return;
+  step.work.measured = !chunk_->score;
+  step.chunk = std::exchange(chunk_, std::nullopt);
+}
+
+void LeaderEngine::PlanSynchronization(Step& step) {
+  // The device is not left without work between two chunks, and never has more than two.
+  const bool run_on = synchronized_ && step.decodes.empty() && step.chunk.has_value() &&
+                      !step.chunk->logits && !step.chunk->score && step.inspect_call == nullptr &&
+                      step.chunk->part.session->reads_on();
+  step.plan.synchronize = !run_on;
+  step.work.finished = step.plan.synchronize;
 }
 
 void LeaderEngine::PlanInspection(Step& step) {
@@ -124,43 +183,49 @@ void LeaderEngine::PlanInspection(Step& step) {
       inspect_calls_.pop_front();
       continue;
     }
+    // Not between two layers of a chunk.
+    if (chunk_.has_value() && chunk_->part.session == call->session) return;
     step.plan.inspection = Inspection{call->session->cache_slot(), call->layer};
     step.inspect_call = call;
   }
 }
 
 void LeaderEngine::ChooseTokens(const Step& step, const StepResult& result) {
-  for (size_t i = 0; i < step.runs.size(); ++i) {
-    const PlannedSequence& sequence = step.plan.sequences[i];
-    if (!sequence.logits) continue;
-    ActiveRun& run = *step.runs[i];
-    run.outcome =
-        run.generation->Next(result.sequences[i].logits, step.sessions[i]->NextIndex(sequence));
+  const auto choose = [](const Part& part, absl::Span<const float> logits) {
+    part.run->outcome = part.run->generation->Next(logits, part.session->NextIndex());
+  };
+  for (size_t lane = 0; lane < step.decodes.size(); ++lane) {
+    if (step.plan.decodes[lane].logits) choose(step.decodes[lane], result.decode_logits[lane]);
   }
+  if (step.chunk.has_value() && step.chunk->logits) choose(step.chunk->part, result.chunk->logits);
 }
 
 void LeaderEngine::Deliver(const Step& step, StepResult result) {
   absl::MutexLock lock(&mutex_);
-  for (size_t i = 0; i < step.sessions.size(); ++i) {
-    LeaderSession& session = *step.sessions[i];
-    ActiveRun& run = *step.runs[i];
-    const bool running = session.run() != nullptr;
-    if (running && run.outcome.has_value()) {
-      ++generated_tokens_;
-      ReportToken(run);
-    }
-    const absl::Status status =
-        session.Deliver(step.plan.sequences[i], std::move(result.sequences[i]),
-                        executor_->cache(session.cache_slot()).filled_slots());
-    if (!status.ok()) {
-      EndRun(session, status);
-    } else if (running && session.run() == nullptr) {
-      ReportRunEnd(run, absl::StatusCode::kOk);
-    }
+  for (const Part& part : step.decodes) DeliverPart(part, {});
+  if (step.chunk.has_value()) {
+    prompt_tokens_ += step.chunk->tokens;
+    DeliverPart(step.chunk->part, std::move(result.chunk->scores));
   }
   if (step.inspect_call != nullptr) {
     step.inspect_call->result = std::move(result.heads);
     inspect_calls_.pop_front();
+  }
+}
+
+void LeaderEngine::DeliverPart(const Part& part, std::vector<float> scores) {
+  LeaderSession& session = *part.session;
+  const bool running = session.run() == part.run;
+  if (running && part.run->outcome.has_value()) {
+    ++generated_tokens_;
+    ReportToken(*part.run);
+  }
+  const absl::Status status =
+      session.Deliver(std::move(scores), executor_->cache(session.cache_slot()).filled_slots());
+  if (!status.ok()) {
+    EndRun(session, status);
+  } else if (running && session.run() == nullptr) {
+    ReportRunEnd(*part.run, absl::StatusCode::kOk);
   }
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cassert>
 #include <utility>
-#include <vector>
 
 namespace weir {
 
@@ -25,53 +24,57 @@ void LeaderSession::TakeInput() {
 }
 
 LeaderSession::Action LeaderSession::NextAction() {
+  if (planned_.has_value()) return Action::kWait;
   if (run_->channel->full()) return Action::kWait;
   // What waits beyond the next chunk stays in the channel, which limits it.
   if (input_.size() < cascade_.stride) TakeInput();
-  if (pending_token_.has_value()) return Action::kRow;
+  if (pending_token_.has_value()) return Action::kDecode;
   if (input_.NextChunk(cascade_.stride) > 0) return Action::kChunk;
   if (!input_read()) return Action::kWait;
   const bool generate = run_->options.kind == RunKind::kGenerate && tokens_read_ > 0;
-  return generate ? Action::kRow : Action::kFinish;
+  return generate ? Action::kDecode : Action::kFinish;
 }
 
-PlannedSequence LeaderSession::Plan(Action action, int64_t step) {
-  PlannedSequence sequence;
-  sequence.cache_slot = cache_slot_;
-  planned_own_ = 0;
-  if (action == Action::kChunk) {
-    const int count = input_.NextChunk(cascade_.stride);
-    sequence.tokens = input_.Take(count);
-    const int64_t old = std::min<int64_t>(count, run_->leftover);
-    run_->leftover -= old;
-    planned_own_ = count - old;
-    // Only an append goes on with a text of another run, so a scored chunk is all this run's.
-    sequence.score = run_->options.kind == RunKind::kScore && planned_own_ > 0;
-    run_->last_prefill_step = step;
-    if (input_.size() < cascade_.stride) TakeInput();
-  } else if (pending_token_.has_value()) {
-    sequence.tokens = {*pending_token_};
-    pending_token_.reset();
-  }
-  sequence.logits = run_->options.kind == RunKind::kGenerate && input_read();
-  return sequence;
+PlannedDecode LeaderSession::PlanDecode() {
+  planned_ = {.run = run_};
+  PlannedDecode decode = {.cache_slot = cache_slot_, .token = std::exchange(pending_token_, {})};
+  if (decode.token.has_value()) planned_->tokens = {*decode.token};
+  decode.logits = wants_logits();
+  return decode;
 }
 
-absl::Status LeaderSession::Deliver(const PlannedSequence& sequence, StepResult::Sequence result,
-                                    int64_t tokens_cached) {
-  tokens_read_ += static_cast<int64_t>(sequence.tokens.size());
+PlannedChunk LeaderSession::PlanChunk(int64_t step) {
+  const int count = input_.NextChunk(cascade_.stride);
+  const int64_t old = std::min<int64_t>(count, run_->leftover);
+  run_->leftover -= old;
+  run_->last_prefill_step = step;
+  // Only an append goes on with a text of another run, so a scored chunk is all this run's.
+  planned_ = {.run = run_,
+              .tokens = input_.Take(count),
+              .own = count - old,
+              .score = run_->options.kind == RunKind::kScore && old < count};
+  if (input_.size() < cascade_.stride) TakeInput();
+  return {.cache_slot = cache_slot_,
+          .tokens = planned_->tokens,
+          .logits = wants_logits(),
+          .score = planned_->score};
+}
+
+absl::Status LeaderSession::Deliver(std::vector<float> scores, int64_t tokens_cached) {
+  const Planned planned = *std::exchange(planned_, std::nullopt);
+  tokens_read_ += static_cast<int64_t>(planned.tokens.size());
   tokens_cached_ = tokens_cached;
-  if (run_ == nullptr) return absl::OkStatus();
+  if (run_ == nullptr || run_ != planned.run) return absl::OkStatus();
 
-  run_->tokens_read += planned_own_;
-  if (sequence.score) {
+  run_->tokens_read += planned.own;
+  if (planned.score) {
     RunEvent event;
     event.kind = RunEvent::Kind::kScores;
-    for (size_t i = 0; i < sequence.tokens.size(); ++i) {
-      event.scores.push_back({sequence.tokens[i], result.scores[i]});
+    for (size_t i = 0; i < planned.tokens.size(); ++i) {
+      event.scores.push_back({planned.tokens[i], scores[i]});
     }
     run_->channel->Push(std::move(event));
-  } else if (planned_own_ > 0) {
+  } else if (planned.own > 0) {
     RunEvent event;
     event.kind = RunEvent::Kind::kProgress;
     event.tokens_read = run_->tokens_read;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,7 +14,6 @@
 #include "worker/engine/input_queue.h"
 #include "worker/engine/run.h"
 #include "worker/engine/run_channel.h"
-#include "worker/engine/step_executor.h"
 #include "worker/engine/step_plan.h"
 #include "worker/model/tokenizer.h"
 
@@ -43,10 +42,14 @@ struct ActiveRun {
 // A session on the leader: what it has read, what it is to read, the run that it is in. What comes
 // next in a session:
 //
-//   1. the token generated last, which no step has read yet: a step of one row
+//   1. the token generated last, which no step has read yet: a lane with a token
 //   2. the chunks of texts given to it
 //   3. in a generation, a token from the logits of the last row read, which may be of an earlier
-//   run
+//   run: a lane without a token
+//
+// What was planned is delivered before anything else is planned. A chunk may take many steps, and
+// its run may end and another begin meanwhile: the chunk is read to its end all the same, and the
+// other run waits for it.
 //
 // Not thread-safe; under the engine's lock.
 class LeaderSession {
@@ -65,25 +68,26 @@ class LeaderSession {
   void StartRun(std::shared_ptr<ActiveRun> run);
 
   enum class Action {
-    kWait,    // nothing to do until the caller feeds or reads
-    kRow,     // a step with one row or none
-    kChunk,   // a step with a chunk
+    kWait,    // nothing to do until the caller feeds or reads, or the chunk in progress is over
+    kDecode,  // a lane with a token or without
+    kChunk,   // a chunk
     kFinish,  // the run is complete
   };
   // Takes over what was fed and says what the run is up to.
   Action NextAction();
 
-  // This session's part of step `step` for kRow or kChunk.
-  PlannedSequence Plan(Action action, int64_t step);
-  // Stream index of the token that `sequence`, planned last, may yield.
-  int64_t NextIndex(const PlannedSequence& sequence) const {
-    return tokens_read_ + static_cast<int64_t>(sequence.tokens.size());
-  }
+  // This session's part of a step, for kDecode and for kChunk, which begins in step `step`.
+  PlannedDecode PlanDecode();
+  PlannedChunk PlanChunk(int64_t step);
+  // Stream index of the token that what is planned may yield.
+  int64_t NextIndex() const { return tokens_read_ + static_cast<int64_t>(planned_->tokens.size()); }
+  // Whether the run has another chunk already, behind the one that is planned.
+  bool reads_on() const { return run_ != nullptr && input_.NextChunk(cascade_.stride) > 0; }
 
-  // The planned step was executed and, if the run still runs, its outcome taken. Counts what was
-  // read; hands out the events. Returns OK, kFinished included, or why the run must end.
-  absl::Status Deliver(const PlannedSequence& sequence, StepResult::Sequence result,
-                       int64_t tokens_cached);
+  // What was planned is done and, if its run still runs, its outcome taken. Counts what was read;
+  // hands out the events. `scores` are of the chunk's tokens, if it asked for them. Returns OK,
+  // kFinished included, or why the run must end.
+  absl::Status Deliver(std::vector<float> scores, int64_t tokens_cached);
 
   // Ends the run: complete for kFinish, FAILED_PRECONDITION where there is nothing to generate
   // from.
@@ -92,8 +96,16 @@ class LeaderSession {
   void EndRun(const absl::Status& status);
 
  private:
+  struct Planned {
+    std::shared_ptr<ActiveRun> run;  // for which it was planned
+    std::vector<int32_t> tokens;
+    int64_t own = 0;     // of them, the run's own input
+    bool score = false;  // the run is told their scores
+  };
+
   void TakeInput();
   bool input_read() const { return run_->input_closed && input_.empty(); }
+  bool wants_logits() const { return run_->options.kind == RunKind::kGenerate && input_read(); }
   void CompleteRun(RunEvent finished);
 
   const int cache_slot_;
@@ -102,8 +114,8 @@ class LeaderSession {
   std::optional<int32_t> pending_token_;  // generated, not read yet
   int64_t tokens_read_ = 0;               // by the model
   int64_t tokens_cached_ = 0;
-  int64_t planned_own_ = 0;  // tokens of the planned step that are the run's own input
   std::shared_ptr<ActiveRun> run_;
+  std::optional<Planned> planned_;  // not delivered yet
 };
 
 }  // namespace weir

@@ -4,20 +4,19 @@
 
 namespace weir {
 
-std::vector<int> ScheduleStep(absl::Span<const StepCandidate> candidates) {
+ScheduledStep ScheduleStep(absl::Span<const StepCandidate> candidates, bool chunk_in_progress) {
   const auto turn = [&](int i) {
     return std::make_tuple(candidates[i].last_prefill_step, candidates[i].run);
   };
-  const int count = static_cast<int>(candidates.size());
-  int prefill = -1;
-  for (int i = 0; i < count; ++i) {
-    if (candidates[i].prefill && (prefill < 0 || turn(i) < turn(prefill))) prefill = i;
+  ScheduledStep step;
+  for (int i = 0; i < static_cast<int>(candidates.size()); ++i) {
+    if (!candidates[i].prefill) {
+      step.decodes.push_back(i);
+    } else if (!chunk_in_progress && (!step.chunk.has_value() || turn(i) < turn(*step.chunk))) {
+      step.chunk = i;
+    }
   }
-  std::vector<int> chosen;
-  for (int i = 0; i < count; ++i) {
-    if (!candidates[i].prefill || i == prefill) chosen.push_back(i);
-  }
-  return chosen;
+  return step;
 }
 
 }  // namespace weir

@@ -14,7 +14,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr uint32_t kMagic = 0x31505357;  // "WSP1"
+constexpr uint32_t kMagic = 0x32505357;  // "WSP2"
 
 template <typename T>
 void Put(T value, std::string& out) {
@@ -43,12 +43,48 @@ CascadeConfig ReadCascade(ByteReader& reader) {
   return cascade;
 }
 
-// Bytes of a reset and, without its tokens, of a sequence.
+// Bytes of a reset and of a decode.
 constexpr uint64_t kResetBytes = 4 + 4 * 4 + 8 + 1;
-constexpr uint64_t kSequenceBytes = 4 + 1 + 8;
+constexpr uint64_t kDecodeBytes = 4 + 1 + 4;
 
 constexpr uint8_t kLogitsFlag = 1;
 constexpr uint8_t kScoreFlag = 2;
+constexpr uint8_t kTokenFlag = 4;
+
+void Put(const PlannedDecode& decode, std::string& out) {
+  Put<int32_t>(decode.cache_slot, out);
+  Put<uint8_t>((decode.logits ? kLogitsFlag : 0) | (decode.token.has_value() ? kTokenFlag : 0),
+               out);
+  Put<int32_t>(decode.token.value_or(0), out);
+}
+
+PlannedDecode ReadDecode(ByteReader& reader) {
+  PlannedDecode decode;
+  decode.cache_slot = reader.Read<int32_t>("slot of a decode");
+  const uint8_t flags = reader.Read<uint8_t>("flags");
+  const int32_t token = reader.Read<int32_t>("token");
+  decode.logits = (flags & kLogitsFlag) != 0;
+  if ((flags & kTokenFlag) != 0) decode.token = token;
+  return decode;
+}
+
+void Put(const PlannedChunk& chunk, std::string& out) {
+  Put<int32_t>(chunk.cache_slot, out);
+  Put<uint8_t>((chunk.logits ? kLogitsFlag : 0) | (chunk.score ? kScoreFlag : 0), out);
+  Put<uint64_t>(chunk.tokens.size(), out);
+  for (int32_t token : chunk.tokens) Put<int32_t>(token, out);
+}
+
+PlannedChunk ReadChunk(ByteReader& reader) {
+  PlannedChunk chunk;
+  chunk.cache_slot = reader.Read<int32_t>("slot of a chunk");
+  const uint8_t flags = reader.Read<uint8_t>("flags");
+  chunk.logits = (flags & kLogitsFlag) != 0;
+  chunk.score = (flags & kScoreFlag) != 0;
+  chunk.tokens.resize(reader.ReadCount(sizeof(int32_t), "tokens"));
+  for (int32_t& token : chunk.tokens) token = reader.Read<int32_t>("token");
+  return chunk;
+}
 
 }  // namespace
 
@@ -62,13 +98,12 @@ std::string SerializeStepPlan(const StepPlan& plan) {
     Put<int32_t>(reset.cache_slot, out);
     Put(reset.cascade, out);
   }
-  Put<uint64_t>(plan.sequences.size(), out);
-  for (const PlannedSequence& sequence : plan.sequences) {
-    Put<int32_t>(sequence.cache_slot, out);
-    Put<uint8_t>((sequence.logits ? kLogitsFlag : 0) | (sequence.score ? kScoreFlag : 0), out);
-    Put<uint64_t>(sequence.tokens.size(), out);
-    for (int32_t token : sequence.tokens) Put<int32_t>(token, out);
-  }
+  Put<uint64_t>(plan.decodes.size(), out);
+  for (const PlannedDecode& decode : plan.decodes) Put(decode, out);
+  Put<uint8_t>(plan.chunk.has_value(), out);
+  if (plan.chunk.has_value()) Put(*plan.chunk, out);
+  Put<int32_t>(plan.chunk_layers, out);
+  Put<uint8_t>(plan.synchronize, out);
   Put<uint8_t>(plan.inspection.has_value(), out);
   if (plan.inspection.has_value()) {
     Put<int32_t>(plan.inspection->cache_slot, out);
@@ -91,15 +126,11 @@ absl::StatusOr<StepPlan> ParseStepPlan(absl::string_view bytes) {
     reset.cache_slot = reader.Read<int32_t>("slot of a reset");
     reset.cascade = ReadCascade(reader);
   }
-  plan.sequences.resize(reader.ReadCount(kSequenceBytes, "sequences"));
-  for (PlannedSequence& sequence : plan.sequences) {
-    sequence.cache_slot = reader.Read<int32_t>("slot of a sequence");
-    const uint8_t flags = reader.Read<uint8_t>("flags");
-    sequence.logits = (flags & kLogitsFlag) != 0;
-    sequence.score = (flags & kScoreFlag) != 0;
-    sequence.tokens.resize(reader.ReadCount(sizeof(int32_t), "tokens"));
-    for (int32_t& token : sequence.tokens) token = reader.Read<int32_t>("token");
-  }
+  plan.decodes.resize(reader.ReadCount(kDecodeBytes, "decodes"));
+  for (PlannedDecode& decode : plan.decodes) decode = ReadDecode(reader);
+  if (reader.Read<uint8_t>("chunk flag") != 0) plan.chunk = ReadChunk(reader);
+  plan.chunk_layers = reader.Read<int32_t>("layers of a chunk");
+  plan.synchronize = reader.Read<uint8_t>("synchronize") != 0;
   if (reader.Read<uint8_t>("inspection flag") != 0) {
     plan.inspection.emplace();
     plan.inspection->cache_slot = reader.Read<int32_t>("slot of an inspection");

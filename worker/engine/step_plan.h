@@ -20,20 +20,30 @@ struct SessionReset {
   friend bool operator==(const SessionReset&, const SessionReset&) = default;
 };
 
-// What one session does in a step.
-struct PlannedSequence {
+// One session's lane of a step: it reads one token or none, and says what follows.
+struct PlannedDecode {
   int cache_slot = 0;
-  // Read these, 0 to stride of them; they become the step's next rows.
-  std::vector<int32_t> tokens;
+  std::optional<int32_t> token;
   // Then return the logits of the token that follows everything read.
   bool logits = false;
-  // Return the log-probability of each of `tokens`, given everything before it.
-  bool score = false;
 
-  friend bool operator==(const PlannedSequence&, const PlannedSequence&) = default;
+  friend bool operator==(const PlannedDecode&, const PlannedDecode&) = default;
 };
 
-// Report what every KV head of a layer remembers, after the sequences have run.
+// A chunk of one session's text, whose layers may run over several steps.
+struct PlannedChunk {
+  int cache_slot = 0;
+  std::vector<int32_t> tokens;  // 1 to stride
+  // After the last layer, return the logits of the token that follows everything read.
+  bool logits = false;
+  // After the last layer, return the log-probability of each of `tokens`, given everything before
+  // it.
+  bool score = false;
+
+  friend bool operator==(const PlannedChunk&, const PlannedChunk&) = default;
+};
+
+// Report what every KV head of a layer remembers, after the rest of the step has run.
 struct Inspection {
   int cache_slot = 0;
   int layer = 0;
@@ -42,15 +52,30 @@ struct Inspection {
 };
 
 // One step of a tensor-parallel group, as the leader plans it and every rank carries it out: plain
-// data, the same on all ranks. Resets come first. A plan of nothing only shows that all are alive.
+// data, the same on all ranks. A plan of nothing only shows that all are alive.
+//
+// At most one chunk is in progress: it begins in a plan that has `chunk`, goes on by every plan's
+// `chunk_layers`, and is over with the model's last layer. Meanwhile its session does nothing else.
+// A reset of its slot abandons it.
 struct StepPlan {
   int64_t step = 0;   // counts up from 0
   bool stop = false;  // the leader ends; there is no further step
+  // Come first.
   std::vector<SessionReset> resets;
-  std::vector<PlannedSequence> sequences;  // a session at most once
+  // A session at most once; those with a token come before those without.
+  std::vector<PlannedDecode> decodes;
+  // Begins in this step.
+  std::optional<PlannedChunk> chunk;
+  // Layers of the chunk in progress, or of the one that begins, that run in this step.
+  int chunk_layers = 0;
   std::optional<Inspection> inspection;
+  // Wait for the devices at the end, so that the step has run, and its faults are known, when it is
+  // over. Not waiting lets the next step be enqueued behind this one; reading results waits anyway.
+  bool synchronize = true;
 
-  bool empty() const { return resets.empty() && sequences.empty() && !inspection.has_value(); }
+  bool empty() const {
+    return resets.empty() && decodes.empty() && chunk_layers == 0 && !inspection.has_value();
+  }
 
   friend bool operator==(const StepPlan&, const StepPlan&) = default;
 };
@@ -59,7 +84,7 @@ struct StepPlan {
 std::string SerializeStepPlan(const StepPlan& plan);
 
 // INTERNAL, naming what is wrong, for bytes that SerializeStepPlan did not write. What it returns
-// is well-formed; whether it makes sense for an engine is StepExecutor's to say.
+// is well-formed; whether it makes sense for an engine is ValidateStepPlan's to say.
 absl::StatusOr<StepPlan> ParseStepPlan(absl::string_view bytes);
 
 }  // namespace weir

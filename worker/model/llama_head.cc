@@ -40,18 +40,20 @@ float Combine(absl::Span<const PartialSoftmax> partials) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* model) {
+absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* model,
+                                                             int max_rows) {
   std::unique_ptr<LlamaHead> head(new LlamaHead(model));
+  for (int row = 0; row < max_rows; ++row) head->single_rows_.push_back({row, 1});
   Backend& backend = model->backend();
   const int64_t width = model->weights().shard.rows;
-  const int ranks = model->ranks();
-  absl::StatusOr<Tensor> logits = backend.AllocateTensor(ElementType::kFloat32, kTileRows, width);
+  const int64_t ranks = model->ranks();
+  absl::StatusOr<Tensor> logits = backend.AllocateTensor(ElementType::kFloat32, max_rows, width);
   if (!logits.ok()) return logits.status();
   head->logits_ = *logits;
   head->gathered_ = *logits;
   if (ranks > 1) {
     absl::StatusOr<Tensor> gathered =
-        backend.AllocateTensor(ElementType::kFloat32, ranks * kTileRows, width);
+        backend.AllocateTensor(ElementType::kFloat32, ranks * max_rows, width);
     if (!gathered.ok()) return gathered.status();
     head->gathered_ = *gathered;
   }
@@ -59,36 +61,34 @@ absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* m
   return head;
 }
 
-absl::StatusOr<std::vector<std::vector<float>>> LlamaHead::Logits(Communicator& communicator,
-                                                                  Tensor rows) {
-  Backend& backend = model_->backend();
-  const int64_t width = logits_.cols;
-  const int64_t vocabulary = model_->config().vocabulary;
+absl::Status LlamaHead::Project(Communicator& communicator, Tensor rows) {
+  assert(rows.rows > 0 && rows.rows <= logits_.rows);
+
+  const Tensor logits = logits_.Rows(0, rows.rows);
+  model_->backend().MatMul(absl::MakeConstSpan(single_rows_).first(rows.rows), rows,
+                           *model_->weights().output, logits);
+  if (communicator.size() == 1) return absl::OkStatus();
+  return communicator.AllGather(logits, gathered_.Rows(0, communicator.size() * rows.rows));
+}
+
+absl::StatusOr<std::vector<std::vector<float>>> LlamaHead::ReadLogits(
+    const Communicator& communicator, int64_t rows) {
   std::vector<std::vector<float>> result;
-  for (int64_t first = 0; first < rows.rows; first += kTileRows) {
-    const int64_t count = std::min<int64_t>(kTileRows, rows.rows - first);
-    std::vector<RowGroup> groups;
-    for (int row = 0; row < count; ++row) groups.push_back({row, 1});
-    backend.MatMul(groups, rows.Rows(first, count), *model_->weights().output,
-                   logits_.Rows(0, count));
-    const Tensor gathered = gathered_.Rows(0, communicator.size() * count);
-    if (communicator.size() > 1) {
-      absl::Status status = communicator.AllGather(logits_.Rows(0, count), gathered);
-      if (!status.ok()) return status;
+  if (communicator.rank() != 0) return result;
+  const int64_t width = logits_.cols;
+  const Tensor gathered = gathered_.Rows(0, communicator.size() * rows);
+  const absl::Span<float> host = absl::MakeSpan(host_.data(), gathered.elements());
+  absl::Status status = model_->backend().CopyToHost(gathered, host);
+  if (!status.ok()) return status;
+  for (int64_t row = 0; row < rows; ++row) {
+    std::vector<float> whole;
+    whole.reserve(communicator.size() * width);
+    for (int rank = 0; rank < communicator.size(); ++rank) {
+      const float* part = host.data() + (rank * rows + row) * width;
+      whole.insert(whole.end(), part, part + width);
     }
-    if (communicator.rank() != 0) continue;
-    const absl::Span<float> host = absl::MakeSpan(host_.data(), gathered.elements());
-    if (absl::Status status = backend.CopyToHost(gathered, host); !status.ok()) return status;
-    for (int64_t row = 0; row < count; ++row) {
-      std::vector<float> whole;
-      whole.reserve(communicator.size() * width);
-      for (int rank = 0; rank < communicator.size(); ++rank) {
-        const float* part = host.data() + (rank * count + row) * width;
-        whole.insert(whole.end(), part, part + width);
-      }
-      whole.resize(vocabulary);  // cuts off the padding, which is at the end
-      result.push_back(std::move(whole));
-    }
+    whole.resize(model_->config().vocabulary);  // cuts off the padding, which is at the end
+    result.push_back(std::move(whole));
   }
   return result;
 }
@@ -101,8 +101,8 @@ absl::StatusOr<std::vector<float>> LlamaHead::Score(Communicator& communicator, 
   const VocabularyShard& shard = model_->weights().shard;
   std::vector<PartialSoftmax> partials;
   partials.reserve(rows.rows);
-  for (int64_t first = 0; first < rows.rows; first += kTileRows) {
-    const int count = static_cast<int>(std::min<int64_t>(kTileRows, rows.rows - first));
+  for (int64_t first = 0; first < rows.rows; first += logits_.rows) {
+    const int count = static_cast<int>(std::min(logits_.rows, rows.rows - first));
     const Tensor logits = logits_.Rows(0, count);
     const RowGroup group = {0, count};
     backend.MatMul({&group, 1}, rows.Rows(first, count), *model_->weights().output, logits);

@@ -35,21 +35,42 @@ class LeaderSessionTest : public testing::Test {
     return run->channel;
   }
 
-  // A step of the session, which is up to `action`.
-  PlannedSequence Step(Action action) {
+  // What a session did in a step, whichever way.
+  struct Planned {
+    std::vector<int32_t> tokens;
+    bool logits = false;
+    bool score = false;
+  };
+
+  Planned Plan(Action action) {
     EXPECT_EQ(session_.NextAction(), action);
-    const PlannedSequence sequence = session_.Plan(action, step_++);
-    StepResult::Sequence result;
-    if (sequence.score) result.scores.resize(sequence.tokens.size(), -1.0f);
-    EXPECT_TRUE(session_.Deliver(sequence, std::move(result), 0).ok());
-    return sequence;
+    const int64_t step = step_++;
+    if (action == Action::kChunk) {
+      PlannedChunk chunk = session_.PlanChunk(step);
+      return {std::move(chunk.tokens), chunk.logits, chunk.score};
+    }
+    const PlannedDecode decode = session_.PlanDecode();
+    Planned planned = {.logits = decode.logits};
+    if (decode.token.has_value()) planned.tokens = {*decode.token};
+    return planned;
+  }
+
+  absl::Status Deliver(const Planned& planned) {
+    return session_.Deliver(
+        planned.score ? std::vector<float>(planned.tokens.size(), -1.0f) : std::vector<float>(), 0);
+  }
+
+  // A step of the session, which is up to `action`.
+  Planned Step(Action action) {
+    const Planned planned = Plan(action);
+    EXPECT_TRUE(Deliver(planned).ok());
+    return planned;
   }
 
   // A step in which the run's generation yields `token`.
-  PlannedSequence Yield(Action action, int32_t token, bool finished = false) {
-    EXPECT_EQ(session_.NextAction(), action);
-    const PlannedSequence sequence = session_.Plan(action, step_++);
-    EXPECT_TRUE(sequence.logits);
+  Planned Yield(Action action, int32_t token, bool finished = false) {
+    const Planned planned = Plan(action);
+    EXPECT_TRUE(planned.logits);
     Generation::Outcome outcome;
     outcome.token.kind = RunEvent::Kind::kToken;
     outcome.token.token = token;
@@ -58,8 +79,8 @@ class LeaderSessionTest : public testing::Test {
       outcome.finished->kind = RunEvent::Kind::kFinished;
     }
     session_.run()->outcome = std::move(outcome);
-    EXPECT_TRUE(session_.Deliver(sequence, {}, 0).ok());
-    return sequence;
+    EXPECT_TRUE(Deliver(planned).ok());
+    return planned;
   }
 
   void Finish() {
@@ -77,7 +98,7 @@ TEST_F(LeaderSessionTest, ATextIsReadInChunks) {
   EXPECT_EQ(Step(Action::kChunk).tokens, Count(0, 4));
   EXPECT_EQ(session_.NextAction(), Action::kWait);
   ASSERT_TRUE(channel->CloseInput().ok());
-  const PlannedSequence last = Step(Action::kChunk);
+  const Planned last = Step(Action::kChunk);
   EXPECT_EQ(last.tokens, Count(4, 2));
   EXPECT_FALSE(last.logits);
   EXPECT_FALSE(last.score);
@@ -92,15 +113,15 @@ TEST_F(LeaderSessionTest, TheLastChunkYieldsTheFirstToken) {
   Start(RunKind::kGenerate, Count(0, 5));
   EXPECT_FALSE(Step(Action::kChunk).logits);
   EXPECT_EQ(Yield(Action::kChunk, 90).tokens, Count(4, 1));
-  EXPECT_EQ(Yield(Action::kRow, 91).tokens, Count(90, 1));
+  EXPECT_EQ(Yield(Action::kDecode, 91).tokens, Count(90, 1));
   EXPECT_EQ(session_.tokens_seen(), 7);
-  EXPECT_EQ(Yield(Action::kRow, 92, true).tokens, Count(91, 1));
+  EXPECT_EQ(Yield(Action::kDecode, 92, true).tokens, Count(91, 1));
   EXPECT_EQ(session_.run(), nullptr);
   EXPECT_EQ(session_.tokens_seen(), 8);
 
   // The next run reads the last token first, in a step of its own.
   Start(RunKind::kScore, Count(0, 4));
-  const PlannedSequence pending = Step(Action::kRow);
+  const Planned pending = Step(Action::kDecode);
   EXPECT_EQ(pending.tokens, Count(92, 1));
   EXPECT_FALSE(pending.score);
   EXPECT_TRUE(Step(Action::kChunk).score);
@@ -112,10 +133,10 @@ TEST_F(LeaderSessionTest, AGenerationWithoutInputGoesOnFromTheLastRow) {
   Step(Action::kChunk);
   Finish();
   Start(RunKind::kGenerate, {});
-  EXPECT_TRUE(Yield(Action::kRow, 90).tokens.empty());
-  EXPECT_EQ(Yield(Action::kRow, 91, true).tokens, Count(90, 1));
+  EXPECT_TRUE(Yield(Action::kDecode, 90).tokens.empty());
+  EXPECT_EQ(Yield(Action::kDecode, 91, true).tokens, Count(90, 1));
   Start(RunKind::kGenerate, {});
-  EXPECT_EQ(Yield(Action::kRow, 92, true).tokens, Count(91, 1));
+  EXPECT_EQ(Yield(Action::kDecode, 92, true).tokens, Count(91, 1));
 }
 
 TEST_F(LeaderSessionTest, AGenerationFromNothingIsRefused) {
@@ -159,17 +180,55 @@ TEST_F(LeaderSessionTest, AnAppendGoesOnInTheMiddleOfAChunk) {
 TEST_F(LeaderSessionTest, AFullChannelPausesTheRun) {
   const std::shared_ptr<RunChannel> channel = Start(RunKind::kGenerate, Count(0, 4));
   Yield(Action::kChunk, 90);
-  for (int i = 0; !channel->full(); ++i) Yield(Action::kRow, i);
+  for (int i = 0; !channel->full(); ++i) Yield(Action::kDecode, i);
   EXPECT_EQ(session_.NextAction(), Action::kWait);
   ASSERT_TRUE(channel->Next().ok());
-  EXPECT_EQ(session_.NextAction(), Action::kRow);
+  EXPECT_EQ(session_.NextAction(), Action::kDecode);
 }
 
 TEST_F(LeaderSessionTest, ABrokenModelEndsTheRunAlone) {
   Start(RunKind::kGenerate, Count(0, 4));
-  const PlannedSequence sequence = session_.Plan(session_.NextAction(), 0);
+  const Planned planned = Plan(Action::kChunk);
   session_.run()->outcome = absl::InternalError("the model's logits are not numbers");
-  EXPECT_EQ(session_.Deliver(sequence, {}, 0).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Deliver(planned).code(), absl::StatusCode::kInternal);
+}
+
+// Nothing else is planned while a chunk is in progress, and it is read to its end whatever becomes
+// of its run.
+TEST_F(LeaderSessionTest, AChunkOutlivesItsRun) {
+  Start(RunKind::kScore, Count(0, 6));
+  const Planned chunk = Plan(Action::kChunk);
+  EXPECT_EQ(chunk.tokens, Count(0, 4));
+  EXPECT_TRUE(chunk.score);
+  EXPECT_EQ(session_.NextAction(), Action::kWait);
+  EXPECT_EQ(session_.tokens_seen(), 0);
+
+  session_.EndRun(absl::CancelledError(""));
+  const std::shared_ptr<RunChannel> channel = Start(RunKind::kScore, Count(10, 5));
+  EXPECT_EQ(session_.NextAction(), Action::kWait);
+  EXPECT_TRUE(Deliver(chunk).ok());
+  EXPECT_EQ(session_.tokens_seen(), 4);
+  EXPECT_EQ(session_.run()->tokens_read, 0);
+
+  EXPECT_EQ(Step(Action::kChunk).tokens, Count(10, 4));
+  EXPECT_EQ(session_.run()->tokens_read, 4);
+  const RunEvent event = *channel->Next();  // none of the run before
+  ASSERT_EQ(event.scores.size(), 4u);
+  EXPECT_EQ(event.scores[0].token, 10);
+}
+
+TEST_F(LeaderSessionTest, ASessionReadsOnWhileItHasChunks) {
+  const std::shared_ptr<RunChannel> channel = Start(RunKind::kAppend, Count(0, 10));
+  EXPECT_TRUE(Deliver(Plan(Action::kChunk)).ok());
+  const Planned second = Plan(Action::kChunk);
+  EXPECT_TRUE(session_.reads_on());
+  EXPECT_TRUE(Deliver(second).ok());
+  const Planned last = Plan(Action::kChunk);
+  EXPECT_FALSE(session_.reads_on());
+  session_.EndRun(absl::CancelledError(""));
+  EXPECT_FALSE(session_.reads_on());
+  EXPECT_TRUE(Deliver(last).ok());
+  EXPECT_EQ(session_.tokens_seen(), 10);
 }
 
 // At most a chunk and what may wait beside it is taken over from the caller.

@@ -2,128 +2,274 @@
 
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
 #include "tests/worker/engine/engine_fixture.h"
+#include "worker/comm/in_process_group.h"
 #include "worker/comm/single_communicator.h"
 
 namespace weir {
 namespace {
 
-constexpr CascadeConfig kCascade = {.sinks = 1, .slots = 6, .sub_caches = 2, .stride = 4};
+constexpr int kLayers = 5;
+constexpr int kSessions = 3;
+constexpr CascadeConfig kCascade = {.sinks = 1, .slots = 12, .sub_caches = 2, .stride = 4};
+
+const std::string& ModelPath() {
+  static const std::string* const path =
+      new std::string(WriteModel(MakeRandomModel({.layers = kLayers,
+                                                  .hidden = 24,
+                                                  .heads = 6,
+                                                  .kv_heads = 3,
+                                                  .head_dim = 8,
+                                                  .ffn = 48,
+                                                  .vocabulary = kLeastVocabulary},
+                                                 1),
+                                 "step_executor_test"));
+  return *path;
+}
+
+// One rank's executor and all it needs.
+struct TestRank {
+  TestRank(int rank, int ranks, std::unique_ptr<Communicator> joined)
+      : communicator(std::move(joined)) {
+    backend = *CreateCpuBackend({.threads = 1});
+    model = *LlamaModel::Load(**GgufFile::Open(ModelPath()), rank, ranks, backend.get());
+    executor = *StepExecutor::Create(model.get(), kSessions, kCascade);
+    EXPECT_TRUE(executor->JoinGroup(communicator.get()).ok());
+  }
+
+  StepResult Execute(const StepPlan& plan) {
+    const absl::Status valid = executor->Validate(plan);
+    EXPECT_TRUE(valid.ok()) << valid;
+    absl::StatusOr<StepResult> result = executor->Execute(plan);
+    EXPECT_TRUE(result.ok()) << result.status();
+    return *std::move(result);
+  }
+
+  std::unique_ptr<Communicator> communicator;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<LlamaModel> model;
+  std::unique_ptr<StepExecutor> executor;
+};
+
+StepPlan Begin(int slot) {
+  StepPlan plan;
+  plan.resets.push_back({.cache_slot = slot, .cascade = kCascade});
+  return plan;
+}
+
+StepPlan Chunk(PlannedChunk chunk, int layers = kLayers) {
+  StepPlan plan;
+  plan.chunk = std::move(chunk);
+  plan.chunk_layers = layers;
+  return plan;
+}
+
+StepPlan Layers(int layers) {
+  StepPlan plan;
+  plan.chunk_layers = layers;
+  return plan;
+}
+
+StepPlan Decode(std::vector<PlannedDecode> decodes) {
+  StepPlan plan;
+  plan.decodes = std::move(decodes);
+  return plan;
+}
 
 class StepExecutorTest : public testing::Test {
  protected:
-  StepExecutorTest() {
-    const NaiveLlamaConfig config = {.layers = 1,
-                                     .hidden = 16,
-                                     .heads = 2,
-                                     .kv_heads = 2,
-                                     .head_dim = 8,
-                                     .ffn = 16,
-                                     .vocabulary = kLeastVocabulary};
-    const std::string path = WriteModel(MakeRandomModel(config, 1), "step_executor_test");
-    backend_ = *CreateCpuBackend({.threads = 1});
-    model_ = *LlamaModel::Load(**GgufFile::Open(path), 0, 1, backend_.get());
-    executor_ = *StepExecutor::Create(model_.get(), 2, kCascade);
-    executor_->JoinGroup(communicator_.get());
-  }
+  StepResult Execute(const StepPlan& plan) { return rank_.Execute(plan); }
+  StepExecutor& executor() { return *rank_.executor; }
 
-  // Begins a session in slot 0.
-  void Begin() {
-    StepPlan plan;
-    plan.resets.push_back({.cache_slot = 0, .cascade = kCascade});
-    ASSERT_TRUE(executor_->Validate(plan).ok());
-    ASSERT_TRUE(executor_->Execute(plan).ok());
-  }
-
-  StepResult Execute(PlannedSequence sequence) {
-    StepPlan plan;
-    plan.sequences.push_back(std::move(sequence));
-    EXPECT_TRUE(executor_->Validate(plan).ok());
-    return *executor_->Execute(plan);
-  }
-
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Communicator> communicator_ = MakeSingleCommunicator();
-  std::unique_ptr<LlamaModel> model_;
-  std::unique_ptr<StepExecutor> executor_;
+  TestRank rank_{0, 1, MakeSingleCommunicator()};
 };
 
 // The session keeps what its next token follows from, so logits may come with the last row or
 // later.
 TEST_F(StepExecutorTest, LogitsNowOrLaterAreTheSame) {
-  Begin();
-  const StepResult now = Execute({.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true});
-  ASSERT_EQ(now.sequences[0].logits.size(), static_cast<size_t>(kLeastVocabulary));
-  const StepResult later = Execute({.cache_slot = 0, .logits = true});
-  EXPECT_EQ(later.sequences[0].logits, now.sequences[0].logits);
+  Execute(Begin(0));
+  const StepResult now = Execute(Chunk({.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true}));
+  ASSERT_TRUE(now.chunk.has_value());
+  ASSERT_EQ(now.chunk->logits.size(), static_cast<size_t>(kLeastVocabulary));
+  const StepResult later = Execute(Decode({{.cache_slot = 0, .logits = true}}));
+  EXPECT_FALSE(later.chunk.has_value());
+  EXPECT_EQ(later.decode_logits[0], now.chunk->logits);
 
   // And the score of the next token follows from them too.
   double sum = 0;
-  for (float logit : now.sequences[0].logits) sum += std::exp(double{logit});
-  const StepResult scored = Execute({.cache_slot = 0, .tokens = {9}, .score = true});
-  ASSERT_EQ(scored.sequences[0].scores.size(), 1u);
-  EXPECT_NEAR(scored.sequences[0].scores[0], now.sequences[0].logits[9] - std::log(sum), 1e-5);
+  for (float logit : now.chunk->logits) sum += std::exp(double{logit});
+  const StepResult scored = Execute(Chunk({.cache_slot = 0, .tokens = {9}, .score = true}));
+  ASSERT_EQ(scored.chunk->scores.size(), 1u);
+  EXPECT_NEAR(scored.chunk->scores[0], now.chunk->logits[9] - std::log(sum), 1e-5);
 }
 
 TEST_F(StepExecutorTest, AResetForgetsEverything) {
-  Begin();
-  const StepResult first = Execute({.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true});
-  Execute({.cache_slot = 0, .tokens = {1, 2, 3, 4}});
-  Begin();
-  EXPECT_EQ(executor_->cache(0).tokens(), 0);
-  const StepResult again = Execute({.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true});
-  EXPECT_EQ(again.sequences[0].logits, first.sequences[0].logits);
+  const PlannedChunk chunk = {.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true};
+  Execute(Begin(0));
+  const StepResult first = Execute(Chunk(chunk));
+  Execute(Chunk({.cache_slot = 0, .tokens = {1, 2, 3, 4}}));
+  Execute(Begin(0));
+  EXPECT_EQ(executor().cache(0).tokens(), 0);
+  EXPECT_EQ(Execute(Chunk(chunk)).chunk->logits, first.chunk->logits);
 }
 
-TEST_F(StepExecutorTest, PlansThatMakeNoSenseAreRefused) {
-  Begin();
-  const auto refused = [&](const StepPlan& plan) {
-    const absl::Status status = executor_->Validate(plan);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-    return std::string(status.message());
-  };
-  const auto sequence = [&](PlannedSequence sequence) {
-    StepPlan plan;
-    plan.sequences.push_back(std::move(sequence));
-    return refused(plan);
-  };
-  using testing::HasSubstr;
-  EXPECT_THAT(sequence({.cache_slot = 1, .tokens = {1}}), HasSubstr("slot 1, which is not used"));
-  EXPECT_THAT(sequence({.cache_slot = 2, .tokens = {1}}), HasSubstr("slot 2"));
-  EXPECT_THAT(sequence({.cache_slot = -1, .tokens = {1}}), HasSubstr("slot -1"));
-  EXPECT_THAT(sequence({.cache_slot = 0}), HasSubstr("nothing to do for slot 0"));
-  EXPECT_THAT(sequence({.cache_slot = 0, .logits = true}), HasSubstr("nothing to do for slot 0"));
-  EXPECT_THAT(sequence({.cache_slot = 0, .tokens = {1, 2, 3, 4, 5}}), HasSubstr("stride is 4"));
-  EXPECT_THAT(sequence({.cache_slot = 0, .tokens = {kLeastVocabulary}}), HasSubstr("token 267"));
-  EXPECT_THAT(sequence({.cache_slot = 0, .tokens = {-1}}), HasSubstr("token -1"));
+// A lane gives the same beside others, with a token of its own or without, and as a chunk of one.
+TEST_F(StepExecutorTest, ALaneIsALaneWhoeverElseDecodes) {
+  for (int slot = 0; slot < kSessions; ++slot) {
+    Execute(Begin(slot));
+    Execute(Chunk({.cache_slot = slot, .tokens = {5, 6, 7}}));
+  }
+  const StepResult together = Execute(Decode({{.cache_slot = 2, .token = 8, .logits = true},
+                                              {.cache_slot = 0, .token = 8},
+                                              {.cache_slot = 1, .logits = true}}));
+  ASSERT_EQ(together.decode_logits.size(), 3u);
+  EXPECT_TRUE(together.decode_logits[1].empty());
+  const StepResult alone = Execute(Decode({{.cache_slot = 1, .token = 8, .logits = true}}));
+  EXPECT_EQ(alone.decode_logits[0], together.decode_logits[0]);
+  const StepResult later = Execute(Decode({{.cache_slot = 0, .logits = true}}));
+  EXPECT_EQ(later.decode_logits[0], together.decode_logits[0]);
+  EXPECT_NE(together.decode_logits[2], together.decode_logits[0]);
+  EXPECT_EQ(executor().cache(0).tokens(), 4);
 
-  StepPlan twice;
-  twice.sequences = {{.cache_slot = 0, .tokens = {1}}, {.cache_slot = 0, .tokens = {1}}};
-  EXPECT_THAT(refused(twice), HasSubstr("slot 0 twice"));
-  StepPlan rows;  // 4 + 4 rows; a chunk and a token of the other session fit
-  rows.resets.push_back({.cache_slot = 1, .cascade = kCascade});
-  rows.sequences = {{.cache_slot = 0, .tokens = {1, 1, 1, 1}},
-                    {.cache_slot = 1, .tokens = {1, 1, 1, 1}}};
-  EXPECT_THAT(refused(rows), HasSubstr("8 rows; at most 6 fit"));
-  StepPlan reset;
-  reset.resets.push_back({.cache_slot = 2, .cascade = kCascade});
-  EXPECT_THAT(refused(reset), HasSubstr("slot 2 of 2"));
-  reset.resets = {
-      {.cache_slot = 1, .cascade = {.sinks = 2, .slots = 6, .sub_caches = 1, .stride = 4}}};
-  EXPECT_THAT(refused(reset), HasSubstr("sinks + slots"));
-  StepPlan inspection;
-  inspection.inspection = Inspection{.cache_slot = 0, .layer = 1};
-  EXPECT_THAT(refused(inspection), HasSubstr("slot 0, layer 1"));
-  inspection.inspection = Inspection{.cache_slot = 1, .layer = 0};
-  EXPECT_THAT(refused(inspection), HasSubstr("slot 1, layer 0"));
+  Execute(Begin(1));
+  Execute(Chunk({.cache_slot = 1, .tokens = {5, 6, 7}}));
+  const StepResult chunk = Execute(Chunk({.cache_slot = 1, .tokens = {8}, .logits = true}));
+  EXPECT_EQ(chunk.chunk->logits, together.decode_logits[0]);
+}
+
+// What a talk in slot 0 told and left behind.
+struct Trace {
+  std::vector<std::vector<float>> values;
+  std::vector<HeadMemory> memory;
+};
+
+void ExpectSame(const Trace& actual, const Trace& expected) {
+  ASSERT_EQ(actual.values.size(), expected.values.size());
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    ASSERT_EQ(actual.values[i].size(), expected.values[i].size()) << i;
+    for (size_t j = 0; j < expected.values[i].size(); ++j) {
+      if (std::isnan(expected.values[i][j])) continue;
+      ASSERT_EQ(actual.values[i][j], expected.values[i][j]) << i << ", " << j;
+    }
+  }
+  ASSERT_EQ(actual.memory.size(), expected.memory.size());
+  for (size_t head = 0; head < expected.memory.size(); ++head) {
+    EXPECT_EQ(actual.memory[head].tokens, expected.memory[head].tokens) << head;
+    EXPECT_EQ(actual.memory[head].scores, expected.memory[head].scores) << head;
+    EXPECT_EQ(actual.memory[head].sub_caches, expected.memory[head].sub_caches) << head;
+  }
+}
+
+// Chunks and decodes in slot 0, past its cache, with every chunk cut into these numbers of layers;
+// `beside` adds slot 1's lane to every step.
+Trace Talk(TestRank& rank, const std::vector<int>& cuts, bool beside) {
+  const bool leader = rank.communicator->rank() == 0;
+  Trace trace;
+  rank.Execute(Begin(0));
+  if (beside) rank.Execute(Begin(1));
+  int32_t neighbour = 3;
+  const auto step = [&](StepPlan plan) {
+    plan.synchronize = false;
+    if (beside) {
+      neighbour = (neighbour * 7 + 1) % kLeastVocabulary;
+      plan.decodes.insert(plan.decodes.begin(),
+                          {.cache_slot = 1, .token = neighbour, .logits = neighbour % 2 == 0});
+    }
+    return rank.Execute(plan);
+  };
+  for (int turn = 0; turn < 12; ++turn) {
+    const int32_t first = 10 * turn;
+    PlannedChunk chunk = {.cache_slot = 0,
+                          .tokens = {first, first + 1, first + 2, first + 3},
+                          .logits = turn % 2 == 0,
+                          .score = turn % 3 == 0};
+    chunk.tokens.resize(1 + turn % 4);
+    StepResult result;
+    bool begins = true;
+    for (int layers : cuts) {
+      EXPECT_FALSE(result.chunk.has_value());
+      StepPlan plan = Layers(layers);
+      if (std::exchange(begins, false)) plan.chunk = chunk;
+      result = step(plan);
+    }
+    EXPECT_TRUE(result.chunk.has_value());
+    if (leader) {
+      trace.values.push_back(result.chunk->logits);
+      trace.values.push_back(result.chunk->scores);
+    }
+    const StepResult decoded =
+        step(Decode({{.cache_slot = 0, .token = first + 7, .logits = turn % 4 == 1}}));
+    if (leader) trace.values.push_back(decoded.decode_logits.back());
+  }
+  for (int layer = 0; layer < kLayers; ++layer) {
+    StepPlan plan;
+    plan.inspection = Inspection{.cache_slot = 0, .layer = layer};
+    for (HeadMemory& head : rank.Execute(plan).heads) trace.memory.push_back(std::move(head));
+  }
+  return trace;
+}
+
+const std::vector<std::vector<int>> kCuts = {{kLayers}, {1, 1, 1, 1, 1}, {4, 1},
+                                             {1, 4},    {2, 3},          {1, 3, 1}};
+
+TEST_F(StepExecutorTest, HowAChunkIsCutChangesNothing) {
+  const Trace expected = Talk(rank_, {kLayers}, false);
+  ASSERT_EQ(expected.memory.size(), size_t{kLayers * 3});
+  ASSERT_EQ(expected.memory[0].tokens.size(), static_cast<size_t>(kCascade.total_slots()));
+  for (const std::vector<int>& cuts : kCuts) {
+    SCOPED_TRACE(testing::PrintToString(cuts));
+    ExpectSame(Talk(rank_, cuts, false), expected);
+    ExpectSame(Talk(rank_, cuts, true), expected);
+  }
+}
+
+TEST(StepExecutorGroupTest, HowAChunkIsCutChangesNothingOnThreeRanks) {
+  std::vector<std::unique_ptr<Communicator>> communicators = MakeInProcessGroup(3);
+  std::vector<std::vector<Trace>> traces(3);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      TestRank rank(i, 3, std::move(communicators[i]));
+      for (const std::vector<int>& cuts : kCuts) {
+        for (bool beside : {false, true}) traces[i].push_back(Talk(rank, cuts, beside));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Trace& trace : traces[0]) ExpectSame(trace, traces[0][0]);
+  EXPECT_EQ(traces[0][0].memory.size(), size_t{kLayers * 3});
+}
+
+// Another session takes the slot in the middle of a chunk.
+TEST_F(StepExecutorTest, AResetAbandonsTheChunkInProgress) {
+  const Trace expected = Talk(rank_, {kLayers}, false);
+  for (int layers = 1; layers < kLayers; ++layers) {
+    Execute(Begin(0));
+    Execute(Chunk({.cache_slot = 0, .tokens = {1, 2, 3, 4}}));
+    Execute(Chunk({.cache_slot = 0, .tokens = {5, 6, 7, 8}, .score = true}, layers));
+    ExpectSame(Talk(rank_, {2, 3}, false), expected);
+  }
+}
+
+TEST_F(StepExecutorTest, AGroupThatFormsAgainKnowsNothing) {
+  Execute(Begin(0));
+  Execute(Chunk({.cache_slot = 0, .tokens = {1, 2}}, 2));
+  executor().LeaveGroup();
+  ASSERT_TRUE(executor().JoinGroup(rank_.communicator.get()).ok());
+  EXPECT_FALSE(executor().Validate(Layers(1)).ok());
+  EXPECT_FALSE(executor().Validate(Decode({{.cache_slot = 0, .token = 1}})).ok());
+  Execute(Begin(0));
+  EXPECT_TRUE(executor().Validate(Chunk({.cache_slot = 0, .tokens = {1, 2}})).ok());
 }
 
 }  // namespace

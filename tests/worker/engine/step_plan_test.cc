@@ -19,8 +19,12 @@ StepPlan SomePlan() {
                            .head_reduction = HeadReduction::kMean};
   plan.resets.push_back({.cache_slot = 7, .cascade = cascade});
   plan.resets.push_back({.cache_slot = 8});
-  plan.sequences.push_back({.cache_slot = 7, .tokens = {1, 2, 49151}, .score = true});
-  plan.sequences.push_back({.cache_slot = 2, .logits = true});
+  plan.decodes.push_back({.cache_slot = 2, .token = 0, .logits = true});
+  plan.decodes.push_back({.cache_slot = 5, .token = 49151});
+  plan.decodes.push_back({.cache_slot = 3, .logits = true});
+  plan.chunk = PlannedChunk{.cache_slot = 7, .tokens = {1, 2, 49151}, .score = true};
+  plan.chunk_layers = 11;
+  plan.synchronize = false;
   plan.inspection = Inspection{.cache_slot = 2, .layer = 29};
   return plan;
 }
@@ -31,6 +35,13 @@ TEST(StepPlanTest, ComesBackAsItWas) {
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_TRUE(*parsed == plan);
   }
+  StepPlan without = SomePlan();
+  without.chunk.reset();
+  without.inspection.reset();
+  const absl::StatusOr<StepPlan> parsed = ParseStepPlan(SerializeStepPlan(without));
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_TRUE(*parsed == without);
+
   StepPlan other = SomePlan();
   other.resets[0].cascade.head_reduction = HeadReduction::kMax;
   EXPECT_FALSE(other == SomePlan());
@@ -44,6 +55,13 @@ TEST(StepPlanTest, EveryTruncationIsRefused) {
   }
   EXPECT_EQ(ParseStepPlan(bytes + "x").status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(ParseStepPlan("x" + bytes).status().code(), absl::StatusCode::kInternal);
+}
+
+TEST(StepPlanTest, OnlyAPlanOfNothingIsEmpty) {
+  StepPlan plan;
+  EXPECT_TRUE(plan.empty());
+  plan.chunk_layers = 1;  // of the chunk in progress
+  EXPECT_FALSE(plan.empty());
 }
 
 // No byte that is wrong makes it read past the end or reserve more than there is.

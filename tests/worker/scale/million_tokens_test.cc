@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -77,17 +78,25 @@ TEST(MillionTokensTest, PositionsStayWithinSinksSlotsAndStride) {
   const std::unique_ptr<StepExecutor> executor =
       *StepExecutor::Create(model.get(), /*sessions=*/1, kCascade);
   const std::unique_ptr<Communicator> communicator = MakeSingleCommunicator();
-  executor->JoinGroup(communicator.get());
+  ASSERT_TRUE(executor->JoinGroup(communicator.get()).ok());
   StepPlan plan;
   plan.resets.push_back({.cache_slot = 0, .cascade = kCascade});
   ASSERT_TRUE(executor->Execute(plan).ok());
 
   // Chunks and steps of one token in turns, so that every alignment of the two occurs.
   plan.resets.clear();
-  plan.sequences.resize(1);
   int64_t step = 0;
   while (executor->cache(0).tokens() < kTokens) {
-    plan.sequences[0].tokens = RandomTokens(step % 3 == 2 ? 1 : 64, kLeastVocabulary, step);
+    const bool chunk = step % 3 != 2;
+    std::vector<int32_t> tokens = RandomTokens(chunk ? 64 : 1, kLeastVocabulary, step);
+    plan.decodes.clear();
+    plan.chunk.reset();
+    plan.chunk_layers = chunk ? 1 : 0;
+    if (chunk) {
+      plan.chunk = PlannedChunk{.cache_slot = 0, .tokens = std::move(tokens)};
+    } else {
+      plan.decodes = {{.cache_slot = 0, .token = tokens[0]}};
+    }
     ASSERT_TRUE(executor->Execute(plan).ok());
     ++step;
   }

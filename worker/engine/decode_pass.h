@@ -1,0 +1,66 @@
+#ifndef WEIR_WORKER_ENGINE_DECODE_PASS_H_
+#define WEIR_WORKER_ENGINE_DECODE_PASS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "kernels/backend.h"
+#include "worker/comm/communicator.h"
+#include "worker/model/llama.h"
+#include "worker/model/llama_head.h"
+
+namespace weir {
+
+// The pass of a step in which every session has one lane: sessions that read one token, then
+// sessions that read none and only want logits. All of it, the logits of all lanes included, is the
+// same work for the same number of rows, so it can be recorded once and replayed (Backend::Replay).
+// All memory is allocated by Create. Driven by the engine's thread; every rank makes the same
+// calls.
+class DecodePass {
+ public:
+  // Room for a lane of every session in `kv`. `last_rows` [sessions, hidden] holds each session's
+  // output row of its last token. `model` and `kv` outlive this object.
+  static absl::StatusOr<std::unique_ptr<DecodePass>> Create(const LlamaModel* model, KvStorage* kv,
+                                                            Tensor last_rows);
+
+  // Records the pass for every number of lanes, so that nothing is left to allocate later.
+  absl::Status Record(Communicator& communicator);
+
+  // Enqueues the pass: sequence i is lane i; the first tokens.size() of them read one row each, the
+  // others none. Keeps the last rows of those that read, and projects those of all lanes.
+  absl::Status Run(Communicator& communicator, absl::Span<const int32_t> tokens,
+                   absl::Span<const SequenceStep> sequences);
+
+  // The logits of the latest pass, by lane, as LlamaHead::ReadLogits.
+  absl::StatusOr<std::vector<std::vector<float>>> ReadLogits(const Communicator& communicator) {
+    return head_->ReadLogits(communicator, rows_);
+  }
+
+  absl::Duration all_reduce_time() const { return forward_->all_reduce_time(); }
+
+ private:
+  DecodePass(const LlamaModel* model, KvStorage* kv, Tensor last_rows)
+      : model_(model), kv_(kv), last_rows_(last_rows) {}
+
+  absl::Status EnqueueAll(Communicator& communicator, int rows);
+  absl::Status EnqueueHead(Communicator& communicator, int rows);
+
+  const LlamaModel* model_;
+  KvStorage* kv_;
+  Tensor last_rows_;
+  std::unique_ptr<LlamaForward> forward_;
+  std::unique_ptr<DeviceStep> step_;
+  std::unique_ptr<LlamaHead> head_;
+  Tensor head_rows_;                   // [most rows, hidden] the last rows, by lane
+  std::vector<RowGroup> single_rows_;  // [most rows]
+  int rows_ = 0;                       // of the latest pass
+};
+
+}  // namespace weir
+
+#endif  // WEIR_WORKER_ENGINE_DECODE_PASS_H_
