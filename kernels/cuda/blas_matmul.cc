@@ -11,9 +11,9 @@ namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
 
-absl::Status BlasStatus(cublasStatus_t status, const char* what) {
+absl::Status BlasStatus(const CublasLt& lib, cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cuBLAS: ", what, ": ", cublasLtGetStatusString(status)));
+  return absl::InternalError(absl::StrCat("cuBLAS: ", what, ": ", lib.GetStatusString(status)));
 }
 
 cudaDataType_t CudaType(ElementType type) {
@@ -23,8 +23,11 @@ cudaDataType_t CudaType(ElementType type) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BlasMatMul>> BlasMatMul::Create() {
-  std::unique_ptr<BlasMatMul> blas(new BlasMatMul());
-  const absl::Status created = BlasStatus(cublasLtCreate(&blas->handle_), "creating a handle");
+  const absl::StatusOr<const CublasLt*> lib = LoadCublasLt();
+  if (!lib.ok()) return lib.status();
+  std::unique_ptr<BlasMatMul> blas(new BlasMatMul(*lib));
+  const absl::Status created =
+      BlasStatus(**lib, (*lib)->Create(&blas->handle_), "creating a handle");
   if (!created.ok()) return created;
   absl::StatusOr<DeviceMemory> workspace =
       AllocateDevice(kWorkspaceBytes, "the matrix products' workspace");
@@ -35,49 +38,49 @@ absl::StatusOr<std::unique_ptr<BlasMatMul>> BlasMatMul::Create() {
 
 BlasMatMul::~BlasMatMul() {
   for (auto& [product, plan] : plans_) {
-    cublasLtMatmulDescDestroy(plan.operation);
-    cublasLtMatrixLayoutDestroy(plan.weights);
-    cublasLtMatrixLayoutDestroy(plan.x);
-    cublasLtMatrixLayoutDestroy(plan.out);
+    lib_->MatmulDescDestroy(plan.operation);
+    lib_->MatrixLayoutDestroy(plan.weights);
+    lib_->MatrixLayoutDestroy(plan.x);
+    lib_->MatrixLayoutDestroy(plan.out);
   }
-  if (handle_ != nullptr) cublasLtDestroy(handle_);
+  if (handle_ != nullptr) lib_->Destroy(handle_);
 }
 
 // cuBLAS counts by columns: our rows are its columns, so it computes out^T = weights^T^T * x^T.
 absl::Status BlasMatMul::MakePlan(const Product& product, Plan& plan) const {
   const auto [rows, outputs, cols, out_type] = product;
-  cublasStatus_t status = cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  cublasStatus_t status = lib_->MatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
   const cublasOperation_t transpose = CUBLAS_OP_T;
   if (status == CUBLAS_STATUS_SUCCESS) {
-    status = cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                            sizeof(transpose));
+    status = lib_->MatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                          sizeof(transpose));
   }
   if (status == CUBLAS_STATUS_SUCCESS) {
-    status = cublasLtMatrixLayoutCreate(&plan.weights, CUDA_R_16BF, cols, outputs, cols);
+    status = lib_->MatrixLayoutCreate(&plan.weights, CUDA_R_16BF, cols, outputs, cols);
   }
   if (status == CUBLAS_STATUS_SUCCESS) {
-    status = cublasLtMatrixLayoutCreate(&plan.x, CUDA_R_16BF, cols, rows, cols);
+    status = lib_->MatrixLayoutCreate(&plan.x, CUDA_R_16BF, cols, rows, cols);
   }
   if (status == CUBLAS_STATUS_SUCCESS) {
-    status = cublasLtMatrixLayoutCreate(&plan.out, CudaType(out_type), outputs, rows, outputs);
+    status = lib_->MatrixLayoutCreate(&plan.out, CudaType(out_type), outputs, rows, outputs);
   }
   cublasLtMatmulPreference_t preference = nullptr;
-  if (status == CUBLAS_STATUS_SUCCESS) status = cublasLtMatmulPreferenceCreate(&preference);
+  if (status == CUBLAS_STATUS_SUCCESS) status = lib_->MatmulPreferenceCreate(&preference);
   if (status == CUBLAS_STATUS_SUCCESS) {
     const size_t bytes = kWorkspaceBytes;
-    status = cublasLtMatmulPreferenceSetAttribute(
+    status = lib_->MatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes));
   }
   cublasLtMatmulHeuristicResult_t result = {};
   int found = 0;
   if (status == CUBLAS_STATUS_SUCCESS) {
-    status = cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation, plan.weights, plan.x, plan.out,
-                                            plan.out, preference, 1, &result, &found);
+    status = lib_->MatmulAlgoGetHeuristic(handle_, plan.operation, plan.weights, plan.x, plan.out,
+                                          plan.out, preference, 1, &result, &found);
   }
-  if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
+  if (preference != nullptr) lib_->MatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && found == 0) status = CUBLAS_STATUS_NOT_SUPPORTED;
   plan.algorithm = result.algo;
-  return BlasStatus(status, "planning a product");
+  return BlasStatus(*lib_, status, "planning a product");
 }
 
 absl::StatusOr<const BlasMatMul::Plan*> BlasMatMul::FindPlan(const Product& product) {
@@ -95,9 +98,10 @@ absl::Status BlasMatMul::Run(Tensor x, const void* weights, Tensor out, cudaStre
   const float one = 1.0f;
   const float zero = 0.0f;
   return BlasStatus(
-      cublasLtMatmul(handle_, (*plan)->operation, &one, weights, (*plan)->weights, x.data,
-                     (*plan)->x, &zero, out.data, (*plan)->out, out.data, (*plan)->out,
-                     &(*plan)->algorithm, workspace_.as<void>(), workspace_.bytes(), stream),
+      *lib_,
+      lib_->Matmul(handle_, (*plan)->operation, &one, weights, (*plan)->weights, x.data, (*plan)->x,
+                   &zero, out.data, (*plan)->out, out.data, (*plan)->out, &(*plan)->algorithm,
+                   workspace_.as<void>(), workspace_.bytes(), stream),
       "a product");
 }
 

@@ -1,7 +1,6 @@
 #ifndef WEIR_KERNELS_CUDA_BLAS_MATMUL_H_
 #define WEIR_KERNELS_CUDA_BLAS_MATMUL_H_
 
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -9,6 +8,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "kernels/cuda/cublas_lt.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/tensor.h"
 
@@ -47,10 +47,11 @@ class BlasMatMul {
     cublasLtMatmulAlgo_t algorithm = {};
   };
 
-  BlasMatMul() = default;
+  explicit BlasMatMul(const CublasLt* lib) : lib_(lib) {}
   absl::StatusOr<const Plan*> FindPlan(const Product& product);
   absl::Status MakePlan(const Product& product, Plan& plan) const;
 
+  const CublasLt* const lib_;
   cublasLtHandle_t handle_ = nullptr;
   DeviceMemory workspace_;
   absl::flat_hash_map<Product, Plan> plans_;

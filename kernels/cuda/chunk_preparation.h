@@ -19,7 +19,7 @@ struct ChunkRows {
   int rows;
   int query_heads;
   int kv_heads;
-  int head_dim;              // a multiple of 4
+  int head_dim;              // 64 or 128
   const __nv_bfloat16* qkv;  // [rows][query_heads + 2 * kv_heads][head_dim]
   int64_t qkv_stride;        // elements between rows
   __nv_bfloat16* rotated;    // [rows][query_heads + kv_heads][head_dim] queries, keys by row index
@@ -34,7 +34,7 @@ struct CachedKeys {
 
   int cached;  // slots 0 .. cached - 1 are filled, each in one segment
   int kv_heads;
-  int head_dim;               // a multiple of 4
+  int head_dim;               // 64 or 128
   const __nv_bfloat16* keys;  // [kv_heads][head_stride]
   int64_t head_stride;        // elements between heads
   __nv_bfloat16* rotated;     // [kv_heads][cached][head_dim]
