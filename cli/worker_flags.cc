@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 
 namespace weir {
 
@@ -17,6 +18,10 @@ void WorkerFlags::AddTo(CLI::App& app) {
       ->check(CLI::Range(1, 1024));
   app.add_option("--max-sessions", max_sessions, "sessions at once; their memory is taken at start")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--token-gap-ms", token_gap_ms,
+                 "milliseconds that others' prompts may keep an answer from its next token")
+      ->check(CLI::Range(0, 60000))
       ->capture_default_str();
   cascade.AddTo(app);
 }
@@ -32,6 +37,7 @@ WorkerOptions WorkerFlags::ToOptions() const {
   options.threads = ThreadsOrShare();
   options.tensor_parallel = tensor_parallel;
   options.max_sessions = max_sessions;
+  options.token_gap = absl::Milliseconds(token_gap_ms);
   options.cascade = cascade.ToConfig();
   return options;
 }
@@ -45,6 +51,7 @@ std::vector<std::string> WorkerFlags::ToArguments() const {
       absl::StrCat("--tensor-parallel=", tensor_parallel),
       absl::StrCat("--threads=", ThreadsOrShare()),
       absl::StrCat("--max-sessions=", max_sessions),
+      absl::StrCat("--token-gap-ms=", token_gap_ms),
       "--port=0",
       "--metrics-port=0",
       absl::StrCat("--sinks=", config.sinks),

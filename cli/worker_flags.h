@@ -17,6 +17,7 @@ struct WorkerFlags {
   int tensor_parallel = 1;
   int threads = 0;
   int max_sessions = 8;
+  int token_gap_ms = 50;
   CascadeFlags cascade;
 
   void AddTo(CLI::App& app);

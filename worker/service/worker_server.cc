@@ -100,6 +100,7 @@ ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& ho
   rank.tensor_parallel = options.tensor_parallel;
   rank.engine.max_sessions = options.max_sessions;
   rank.engine.max_runs = options.max_runs;
+  rank.engine.token_gap = options.token_gap;
   rank.engine.cascade = options.cascade;
   return host_options;
 }

@@ -29,7 +29,9 @@ struct WorkerOptions {
   int threads = 1;          // that compute
   int tensor_parallel = 1;  // workers of the group
   int max_sessions = 8;
-  int max_runs = 64;      // calls in the engine at once; one more is RESOURCE_EXHAUSTED
+  int max_runs = 64;  // calls in the engine at once; one more is RESOURCE_EXHAUSTED
+  // See EngineOptions. Only the leader's counts, so workers of a group may differ in it.
+  absl::Duration token_gap = absl::Milliseconds(50);
   CascadeConfig cascade;  // of a session that asks for nothing; the largest it may ask for
 
   std::string listen_address = "127.0.0.1:0";  // HOST:PORT; port 0 takes a free one
