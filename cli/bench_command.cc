@@ -26,7 +26,7 @@ struct Options {
   std::string model;
   std::string load_format = "gguf";
   int layers = 0;
-  std::string device = "cpu";
+  DeviceFlags device;
   int threads = 0;
   int max_sessions = 0;  // 0: as many as the measurements need
   bool json = false;
@@ -60,7 +60,9 @@ absl::StatusOr<RankOptions> ToRankOptions(const Options& options) {
   rank.model_path = options.model;
   rank.load_format = options.load_format;
   rank.dummy_layers = options.layers;
-  rank.device = options.device;
+  rank.device = options.device.device;
+  rank.gpu = options.device.gpu.value_or(0);
+  rank.exact_scores = options.device.exact_scores();
   rank.threads = options.threads > 0 ? options.threads : DefaultThreads();
   rank.engine.max_sessions = std::max(options.max_sessions, needed);
   rank.engine.max_runs = std::max(rank.engine.max_runs, needed);
@@ -151,7 +153,7 @@ void AddBenchCommand(CommandLine& line) {
   AddLoadFormat(*offline, options->load_format);
   offline->add_option("--layers", options->layers, "of a dummy, only the first so many (all)")
       ->check(CLI::Range(1, 1024));
-  offline->add_option("--device", options->device, "where it runs")->capture_default_str();
+  options->device.AddTo(*offline);
   offline->add_option("--threads", options->threads, "threads (all processors)")
       ->check(CLI::Range(1, 1024));
   offline

@@ -26,6 +26,9 @@ absl::StatusOr<Connection> Connection::Open(const ConnectionFlags& flags,
     LocalServer::Options options;
     options.model_path = flags.model;
     options.threads = flags.threads > 0 ? flags.threads : DefaultThreads();
+    options.device = flags.device.device;
+    options.gpu = flags.device.gpu;
+    options.exact_scores = flags.device.exact_scores();
     options.cascade = cascade.ToConfig();
     absl::StatusOr<std::unique_ptr<LocalServer>> server = LocalServer::Start(options);
     if (!server.ok()) return server.status();

@@ -46,6 +46,23 @@ CascadeConfig CascadeFlags::ToConfig() const {
   return config;
 }
 
+void DeviceFlags::AddTo(CLI::App& app, const std::string& group) {
+  app.add_option("--device", device, "what computes: cpu, or cuda, an NVIDIA GPU (cpu)")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->option_text("cpu|cuda")
+      ->group(group);
+  app.add_option("--gpu", gpu, "with cuda: which GPU, of several workers the first one's (0)")
+      ->check(CLI::Range(0, 1023))
+      ->option_text("INT")
+      ->group(group);
+  app.add_option("--scores", scores,
+                 "with cuda: scores of a chunk's keys from the attention's own pass, or from a "
+                 "second one (fast)")
+      ->check(CLI::IsMember({"fast", "exact"}))
+      ->option_text("fast|exact")
+      ->group(group);
+}
+
 void ConnectionFlags::AddTo(CLI::App& app) {
   CLI::Option* server_option = AddServerTo(app);
   const std::string group = server_option->get_group();
@@ -57,6 +74,7 @@ void ConnectionFlags::AddTo(CLI::App& app) {
       ->check(CLI::Range(1, 1024))
       ->option_text("INT")
       ->group(group);
+  device.AddTo(app, group);
 }
 
 CLI::Option* ConnectionFlags::AddServerTo(CLI::App& app) {

@@ -28,11 +28,22 @@ struct CascadeFlags {
   CascadeConfig ToConfig() const;
 };
 
+// What a model runs on.
+struct DeviceFlags {
+  std::string device = "cpu";
+  std::optional<int> gpu;
+  std::string scores = "fast";
+
+  void AddTo(CLI::App& app, const std::string& group = "");
+  bool exact_scores() const { return scores == "exact"; }
+};
+
 // Which server a client command talks to: one that runs, or one inside this process.
 struct ConnectionFlags {
   std::string server;
   std::string model;
   int threads = 0;
+  DeviceFlags device;
 
   void AddTo(CLI::App& app);
   // Only --server, for commands about what a running server has.

@@ -38,6 +38,9 @@ absl::StatusOr<std::unique_ptr<LocalServer>> LocalServer::Start(const Options& o
   WorkerOptions worker_options;
   worker_options.model_path = options.model_path;
   worker_options.threads = options.threads;
+  worker_options.device = options.device;
+  worker_options.gpu = options.gpu;
+  worker_options.exact_scores = options.exact_scores;
   worker_options.max_sessions = 1;
   worker_options.cascade = options.cascade;
   worker_options.coordinator = local->coordinator_->InProcessGroupChannel();

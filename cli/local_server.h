@@ -2,6 +2,7 @@
 #define WEIR_CLI_LOCAL_SERVER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -20,6 +21,10 @@ class LocalServer {
   struct Options {
     std::string model_path;
     int threads = 1;
+    // See WorkerOptions.
+    std::string device = "cpu";
+    std::optional<int> gpu;
+    bool exact_scores = false;
     CascadeConfig cascade;
   };
 

@@ -105,8 +105,7 @@ class Serve {
   }
 
   absl::Status StartWorker(Supervised& worker) {
-    std::vector<std::string> arguments = options_.worker.ToArguments();
-    arguments.push_back(absl::StrCat("--rank=", worker.rank));
+    std::vector<std::string> arguments = options_.worker.ToArguments(worker.rank);
     arguments.push_back(absl::StrCat("--coordinator=127.0.0.1:", coordinator_->group_port()));
     absl::StatusOr<std::unique_ptr<ChildProcess>> process =
         ChildProcess::Start(worker.name, arguments);

@@ -23,6 +23,7 @@ void WorkerFlags::AddTo(CLI::App& app) {
                  "milliseconds that others' prompts may keep an answer from its next token")
       ->check(CLI::Range(0, 60000))
       ->capture_default_str();
+  device.AddTo(app);
   cascade.AddTo(app);
 }
 
@@ -37,12 +38,15 @@ WorkerOptions WorkerFlags::ToOptions() const {
   options.threads = ThreadsOrShare();
   options.tensor_parallel = tensor_parallel;
   options.max_sessions = max_sessions;
+  options.device = device.device;
+  options.gpu = device.gpu;
+  options.exact_scores = device.exact_scores();
   options.token_gap = absl::Milliseconds(token_gap_ms);
   options.cascade = cascade.ToConfig();
   return options;
 }
 
-std::vector<std::string> WorkerFlags::ToArguments() const {
+std::vector<std::string> WorkerFlags::ToArguments(int rank) const {
   const CascadeConfig config = cascade.ToConfig();
   return {
       "worker",
@@ -52,6 +56,10 @@ std::vector<std::string> WorkerFlags::ToArguments() const {
       absl::StrCat("--threads=", ThreadsOrShare()),
       absl::StrCat("--max-sessions=", max_sessions),
       absl::StrCat("--token-gap-ms=", token_gap_ms),
+      absl::StrCat("--rank=", rank),
+      absl::StrCat("--device=", device.device),
+      absl::StrCat("--gpu=", device.gpu.value_or(0) + rank),
+      absl::StrCat("--scores=", device.scores),
       "--port=0",
       "--metrics-port=0",
       absl::StrCat("--sinks=", config.sinks),

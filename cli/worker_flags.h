@@ -18,13 +18,14 @@ struct WorkerFlags {
   int threads = 0;
   int max_sessions = 8;
   int token_gap_ms = 50;
+  DeviceFlags device;
   CascadeFlags cascade;
 
   void AddTo(CLI::App& app);
   // These flags, the rest as it is by default.
   WorkerOptions ToOptions() const;
-  // `worker` and these flags, for a worker process on this host.
-  std::vector<std::string> ToArguments() const;
+  // `worker` and these flags, for the worker process of a rank on this host.
+  std::vector<std::string> ToArguments(int rank) const;
   // --threads, or this worker's share of the processors if all workers are on this host.
   int ThreadsOrShare() const;
 };

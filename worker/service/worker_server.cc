@@ -86,7 +86,7 @@ std::string SettingsFingerprint(const WorkerOptions& options) {
       "sinks=", cascade.sinks, " slots=", cascade.slots, " sub-caches=", cascade.sub_caches,
       " stride=", cascade.stride, " beta=", absl::StrFormat("%.17g", cascade.beta),
       " head-reduction=", cascade.head_reduction == HeadReduction::kMax ? "max" : "mean",
-      " max-sessions=", options.max_sessions);
+      " max-sessions=", options.max_sessions, options.exact_scores ? " scores=exact" : "");
 }
 
 ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& host) {
@@ -96,6 +96,8 @@ ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& ho
   rank.model_path = options.model_path;
   rank.load_format = options.load_format;
   rank.device = options.device;
+  rank.gpu = options.gpu.value_or(options.preferred_rank.value_or(0));
+  rank.exact_scores = options.exact_scores;
   rank.threads = options.threads;
   rank.tensor_parallel = options.tensor_parallel;
   rank.engine.max_sessions = options.max_sessions;

@@ -25,9 +25,11 @@ namespace weir {
 struct WorkerOptions {
   std::string model_path;            // a GGUF file; for a dummy, a config.json
   std::string load_format = "gguf";  // or "dummy", random weights: see OpenModel
-  std::string device = "cpu";
-  int threads = 1;          // that compute
-  int tensor_parallel = 1;  // workers of the group
+  std::string device = "cpu";        // or "cuda"
+  std::optional<int> gpu;            // which of the visible ones; not set: the worker's rank
+  bool exact_scores = false;         // on a GPU: see CudaOptions
+  int threads = 1;                   // that compute, on the CPU
+  int tensor_parallel = 1;           // workers of the group
   int max_sessions = 8;
   int max_runs = 64;  // calls in the engine at once; one more is RESOURCE_EXHAUSTED
   // See EngineOptions. Only the leader's counts, so workers of a group may differ in it.
