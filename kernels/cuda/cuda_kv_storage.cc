@@ -98,7 +98,6 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   arena.Add(cos, angles);
   arena.Add(sin, angles);
   arena.Add(swaps_, kRings);
-  arena.Add(decode_finished_, decode_rows * kv_heads);
   arena.Add(chunk_.rotated_rows, stride * (query_heads + kv_heads) * shape_.head_dim);
   arena.Add(chunk_.rotated_keys, kv_heads * shape_.slots * shape_.head_dim);
   arena.Add(chunk_.own_key_norms, kv_heads * NormTiles(stride));
@@ -125,9 +124,6 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   cudaError_t error = copy(cos, rope.cos);
   if (error == cudaSuccess) error = copy(sin, rope.sin);
   if (error == cudaSuccess) error = cudaMemset(swaps_, 0, kRings * sizeof(*swaps_));
-  if (error == cudaSuccess) {
-    error = cudaMemset(decode_finished_, 0, decode_rows * kv_heads * sizeof(int));
-  }
   return CudaStatus(error, "preparing the KV caches");
 }
 
@@ -162,7 +158,6 @@ DecodeAttention CudaKvStorage::decode_attention(int layer) const {
   attention.logits = decode_logits_;
   attention.partial_outputs = decode_outputs_;
   attention.partial_softmaxes = decode_softmaxes_;
-  attention.finished_blocks = decode_finished_;
   return attention;
 }
 

@@ -74,7 +74,6 @@ class CudaKvStorage final : public KvStorage {
   float* decode_logits_ = nullptr;
   float* decode_outputs_ = nullptr;
   float2* decode_softmaxes_ = nullptr;
-  int* decode_finished_ = nullptr;
 };
 
 }  // namespace weir

@@ -45,8 +45,8 @@ cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t
   const cudaError_t error =
       LaunchDependent(attend, attend_grid, kDecodeWarps * 32, 0, stream, attention);
   if (error != cudaSuccess) return error;
-  const dim3 finish_grid((attention.slots + kFinishSlots - 1) / kFinishSlots, attention.kv_heads,
-                         attention.sequences);
+  const dim3 finish_grid(1 + (attention.slots + kFinishSlots - 1) / kFinishSlots,
+                         attention.kv_heads, attention.sequences);
   return LaunchDependent(DecodeFinishKernel, finish_grid, kFinishThreads, 0, stream, attention);
 }
 

@@ -42,9 +42,9 @@ DecodeSequence PackDecode(const SequenceStep& sequence);
 
 // Attention of one token of every session over its cache and itself, the scores that follow, and
 // its admission to the cache, in one layer. Two launches: the first splits the keys over blocks,
-// the second puts their results together, updates scores and, when a head's are done, moves what
-// the admission moves. Sessions share nothing, and how the keys are split depends on the number of
-// keys alone: a session's results are the same bits whatever other sessions there are.
+// the second puts their results together, updates scores and moves what the admission moves.
+// Sessions share nothing, and how the keys are split depends on the number of keys alone: a
+// session's results are the same bits whatever other sessions there are.
 //
 // For any GPU of compute capability 8.0 or newer. Takes part in dependent launches.
 struct DecodeAttention {
@@ -72,7 +72,6 @@ struct DecodeAttention {
   float* logits;              // [sequences][query_heads][slots + 1] base 2
   float* partial_outputs;     // [sequences][kv_heads][Splits][group][head_dim]
   float2* partial_softmaxes;  // [sequences][kv_heads][Splits][group] maximum, sum
-  int* finished_blocks;       // [sequences][kv_heads] zero before the first launch, and after each
 
   static constexpr int kKeysPerSplit = 256;
   // Blocks that share the keys of one head, for caches of this many slots.
