@@ -35,13 +35,11 @@ class Communicator {
   virtual absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) = 0;
 
   // Whether the group is well, as far as can be told without waiting: a peer whose connection has
-  // ended is lost.
+  // ended is lost. Asked again and again by whoever waits for the backend's stream, which a
+  // collective of a lost peer would keep from ever ending. Once the group is over, what is left in
+  // the stream ends soon, and its results mean nothing: they count only if the group was well after
+  // them.
   virtual absl::Status Poll() = 0;
-  // Comes before every wait for the backend's stream, which a collective of a lost peer would make
-  // endless: returns when all that was enqueued has run, with an error when the group is over. Then
-  // what is left in the stream ends soon, and its results mean nothing. Where there is no stream
-  // there is nothing to wait for.
-  virtual absl::Status WaitForStream() { return Poll(); }
 
   // Makes the call in progress and all later ones fail with CANCELLED or UNAVAILABLE. Any thread.
   virtual void Abort() = 0;
