@@ -37,10 +37,11 @@ constexpr int64_t OneShotInboxBytes(int ranks) { return 2 * ranks * (2 * kOneSho
 struct OneShotRanks {
   int rank;
   int ranks;
-  // By rank, where this rank's device reaches them. Zeros before the first call of any rank.
+  // By rank, where this rank's device reaches them.
   std::byte* inboxes[kOneShotMostRanks];
   // [kOneShotMostBlocks] in this rank's device memory: the number of the last call, once for every
-  // block. Zeros before the first call.
+  // block. Before the first call some number, the same on all ranks, that together with those that
+  // follow is not in any inbox.
   unsigned long long* calls;
   // In host memory that the device reads. Once it is not 0, waiting for other ranks ends; results
   // mean nothing then.

@@ -54,7 +54,9 @@ class RankMemory {
     CheckCuda(cudaDeviceSynchronize());
   }
   void Write(int64_t offset, const Bytes& from) {
+    CheckCuda(cudaSetDevice(device_));
     CheckCuda(cudaMemcpy(data_ + offset, from.data(), from.size(), cudaMemcpyHostToDevice));
+    CheckCuda(cudaDeviceSynchronize());  // It may return before the last bytes are there.
   }
   Bytes Read(int64_t offset, int64_t bytes) const {
     Bytes host(bytes);
