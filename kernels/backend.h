@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/kv_storage.h"
+#include "kernels/likeliest.h"
 #include "kernels/sequence_step.h"
 #include "kernels/tensor.h"
 #include "kernels/weight_type.h"
@@ -46,6 +47,12 @@ struct RowGroup {
 class DeviceStep {
  public:
   virtual ~DeviceStep() = default;
+};
+
+// What is asked of the rows of a matrix of logits, in the same way.
+class DeviceRequests {
+ public:
+  virtual ~DeviceRequests() = default;
 };
 
 // cos and sin of every rotation a step can need, made in double precision by the model:
@@ -97,6 +104,10 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<DeviceStep>> AllocateStep(const KvShape& shape, int rows,
                                                                    int sequences) = 0;
 
+  // Room for the requests of `rows` rows of `width` logits, and for what SummarizeLogits works in.
+  virtual absl::StatusOr<std::unique_ptr<DeviceRequests>> AllocateRequests(int rows,
+                                                                           int64_t width) = 0;
+
   // ---- Recording ----
 
   // Rows that a step of `sequences` sequences, of a row each, runs with: at least `sequences`. A
@@ -104,8 +115,9 @@ class Backend {
   // compute something that nobody reads.
   virtual int PaddedRows(int sequences) const { return sequences; }
   // Enqueues what `enqueue` enqueues, and returns what it returns. Calls with the same key enqueue
-  // the same operations on the same tensors, while what a DeviceStep holds may differ; so a backend
-  // may record the first and replay it afterwards instead of calling `enqueue`.
+  // the same operations on the same tensors, while what a DeviceStep or DeviceRequests holds may
+  // differ; so a backend may record the first and replay it afterwards instead of calling
+  // `enqueue`.
   virtual absl::Status Replay(int64_t key, absl::FunctionRef<absl::Status()> enqueue) {
     return enqueue();
   }
@@ -157,6 +169,16 @@ class Backend {
   // with the same qkv and row_scores.
   virtual void Admit(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
                      Tensor row_scores) = 0;
+
+  // Makes `to` hold these requests, row by row; of rows without one only a minimum is made.
+  // Operations enqueued before still see what it held before.
+  virtual void LoadRequests(absl::Span<const LikeliestRequest> requests, DeviceRequests& to) = 0;
+  // Reduces each row of logits as its request says. The first `tokens` columns are the tokens
+  // [first_token, first_token + tokens) of the vocabulary; the others are padding.
+  //   out  float32 [SummaryLines(most), 2 * rows], the summary tensor (likeliest.h), with room for
+  //        as many likeliest tokens as any of the requests asks for
+  virtual void SummarizeLogits(Tensor logits, int32_t first_token, int32_t tokens,
+                               const DeviceRequests& requests, Tensor out) = 0;
 
   // Waits for everything enqueued, then copies x to `out` (x.elements() of them).
   virtual absl::Status CopyToHost(Tensor x, absl::Span<float> out) = 0;

@@ -2,12 +2,14 @@
 #define WEIR_KERNELS_LIKELIEST_H_
 
 #include <cstdint>
+#include <limits>
 
 namespace weir {
 
 // What a row of logits, or a rank's part of it, is reduced to on the device, so that a token can be
-// chosen from its likeliest tokens, or by a draw from all of them, without the logits themselves.
-// Plain data: it is gathered from ranks and copied to the host byte for byte.
+// chosen from its likeliest tokens, or by a draw from all of them, and a token's probability told,
+// without the logits themselves. Plain data: it is gathered from ranks and copied to the host byte
+// for byte.
 //
 // Logits that are not a number count as absent: such a token is never named.
 
@@ -23,6 +25,8 @@ struct LikeliestRequest {
   float inverse_temperature = 1;
   // Name this many likeliest tokens, 1 to kMostLikeliest; fewer where there are not as many.
   int32_t likeliest = 1;
+  // Tell this token's logit; -1: of none.
+  int32_t target = -1;
   // Whether to draw.
   bool draw = false;
 
@@ -43,7 +47,8 @@ struct LikeliestSummary {
   float drawn_value = 0;    // the draw's winner: its PerturbedLogit, by which parts are merged, ...
   float drawn_logit = 0;    // ... its logit ...
   int32_t drawn_token = 0;  // ... and the token; -1, and so where nothing was drawn
-  int32_t unused = 0;
+  // The logit of the request's target; -infinity if it is absent or in another part.
+  float target_logit = -std::numeric_limits<float>::infinity();
 };
 static_assert(sizeof(TokenLogit) == 8 && sizeof(LikeliestSummary) == 32);
 
@@ -72,16 +77,6 @@ inline TokenLogit* LikeliestOf(float* tensor, int rows) {
 inline const TokenLogit* LikeliestOf(const float* tensor, int rows) {
   return reinterpret_cast<const TokenLogit*>(SummariesOf(tensor) + rows);
 }
-
-// What a row, or a rank's part of it, says about one token of the vocabulary, for its
-// log-probability. A tensor of them is float32 [rows, kTargetColumns].
-struct TargetSummary {
-  float max;     // the largest logit; -infinity without any
-  float sum;     // of exp(logit - max)
-  float target;  // the token's logit; -infinity if it is in another part or absent
-};
-inline constexpr int kTargetColumns = 3;
-static_assert(sizeof(TargetSummary) == kTargetColumns * sizeof(float));
 
 }  // namespace weir
 

@@ -25,6 +25,10 @@ struct Cursor {
 
 }  // namespace
 
+float LogitsSummary::LogProbability(float logit) const {
+  return static_cast<float>(double{logit} - max - std::log(sum));
+}
+
 LogitsSummary MergeSummaries(absl::Span<const float> tensors, int parts, int rows, int most,
                              int row, const LikeliestRequest& request) {
   const int64_t part_size = SummaryLines(most) * 2 * rows;
@@ -33,11 +37,13 @@ LogitsSummary MergeSummaries(absl::Span<const float> tensors, int parts, int row
 
   LogitsSummary whole;
   whole.max = -kInfinity;
+  whole.target_logit = -kInfinity;
   std::vector<Cursor> cursors;
   for (int part = 0; part < parts; ++part) {
     const float* tensor = tensors.data() + part * part_size;
     const LikeliestSummary& summary = SummariesOf(tensor)[row];
     whole.max = std::max(whole.max, summary.max);
+    whole.target_logit = std::max(whole.target_logit, summary.target_logit);
     cursors.push_back({LikeliestOf(tensor, rows) + row, summary.likeliest, rows});
     if (summary.drawn_token >= 0 &&
         (whole.drawn.token < 0 || summary.drawn_value > whole.drawn_value)) {
@@ -66,22 +72,6 @@ LogitsSummary MergeSummaries(absl::Span<const float> tensors, int parts, int row
     --best->left;
   }
   return whole;
-}
-
-TargetSummary MergeTargets(absl::Span<const TargetSummary> parts) {
-  TargetSummary whole = {.max = -kInfinity, .sum = 0, .target = -kInfinity};
-  for (const TargetSummary& part : parts) {
-    whole.max = std::max(whole.max, part.max);
-    whole.target = std::max(whole.target, part.target);
-  }
-  double sum = 0;
-  for (const TargetSummary& part : parts) sum += Rebased(part.sum, part.max, whole.max, 1);
-  whole.sum = static_cast<float>(sum);
-  return whole;
-}
-
-float LogProbability(const TargetSummary& whole) {
-  return static_cast<float>(double{whole.target} - whole.max - std::log(double{whole.sum}));
 }
 
 }  // namespace weir

@@ -17,6 +17,10 @@ struct LogitsSummary {
   std::vector<TokenLogit> likeliest;
   float drawn_value = 0;
   TokenLogit drawn;  // token -1: nothing was drawn
+  float target_logit = 0;
+
+  // The natural log-probability, whatever the temperature, of a token with this logit.
+  float LogProbability(float logit) const;
 };
 
 // Puts row `row` together from its parts, in the order of the vocabulary: `tensors` holds `parts`
@@ -24,12 +28,6 @@ struct LogitsSummary {
 // `request` is what was asked of the row.
 LogitsSummary MergeSummaries(absl::Span<const float> tensors, int parts, int rows, int most,
                              int row, const LikeliestRequest& request);
-
-// The same for a target's summaries.
-TargetSummary MergeTargets(absl::Span<const TargetSummary> parts);
-
-// The target's natural log-probability.
-float LogProbability(const TargetSummary& whole);
 
 }  // namespace weir
 

@@ -17,6 +17,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_kv_storage.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/likeliest.h"
 #include "kernels/cpu/lookup_table.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
@@ -37,10 +38,14 @@ struct CpuStep final : DeviceStep {
 
 const CpuStep& OnCpu(const DeviceStep& step) { return static_cast<const CpuStep&>(step); }
 
+struct CpuRequests final : DeviceRequests {
+  std::vector<LikeliestRequest> rows;
+};
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(int threads)
-      : pool_(threads), matmul_(pool_), attention_(pool_), admission_(pool_) {}
+      : pool_(threads), matmul_(pool_), attention_(pool_), admission_(pool_), likeliest_(pool_) {}
 
   std::string description() const override {
     return absl::StrCat("cpu (", InstructionSet(), ", ", pool_.threads(), " threads)");
@@ -83,6 +88,12 @@ class CpuBackend final : public Backend {
     step->tokens.reserve(rows);
     step->sequences.reserve(sequences);
     return step;
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceRequests>> AllocateRequests(int rows, int64_t) override {
+    auto requests = std::make_unique<CpuRequests>();
+    requests->rows.resize(rows);
+    return requests;
   }
 
   void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
@@ -145,6 +156,21 @@ class CpuBackend final : public Backend {
                    row_scores);
   }
 
+  void LoadRequests(absl::Span<const LikeliestRequest> requests, DeviceRequests& to) override {
+    std::vector<LikeliestRequest>& rows = static_cast<CpuRequests&>(to).rows;
+    assert(requests.size() <= rows.size());
+    std::fill(std::copy(requests.begin(), requests.end(), rows.begin()), rows.end(),
+              LikeliestRequest());
+  }
+
+  void SummarizeLogits(Tensor logits, int32_t first_token, int32_t tokens,
+                       const DeviceRequests& requests, Tensor out) override {
+    likeliest_.Run(logits, first_token, tokens,
+                   absl::MakeConstSpan(static_cast<const CpuRequests&>(requests).rows)
+                       .first(static_cast<size_t>(logits.rows)),
+                   out);
+  }
+
   absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {
     assert(static_cast<int64_t>(out.size()) == x.elements());
     std::copy_n(x.f32(), x.elements(), out.data());
@@ -159,6 +185,7 @@ class CpuBackend final : public Backend {
   MatMulKernel matmul_;
   AttentionKernel attention_;
   AdmissionKernel admission_;
+  LikeliestKernel likeliest_;
 };
 
 }  // namespace

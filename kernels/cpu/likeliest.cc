@@ -82,7 +82,7 @@ HWY_EXPORT(TakePowers);
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Tokens that one item of work reduces: the same ones whatever the threads, for the same sums.
-constexpr int64_t kSliceTokens = 8192;
+constexpr int kSliceTokens = 8192;
 
 // Consecutive tokens of one row.
 struct Slice {
@@ -91,9 +91,9 @@ struct Slice {
   int32_t first_token;
 };
 
-Slice SliceOf(Tensor logits, int64_t row, int64_t first_token, int64_t tokens, int64_t index) {
+Slice SliceOf(Tensor logits, int64_t row, int32_t first_token, int32_t tokens, int64_t index) {
   const int64_t begin = index * kSliceTokens;
-  return {logits.f32() + row * logits.cols + begin, std::min(kSliceTokens, tokens - begin),
+  return {logits.f32() + row * logits.cols + begin, std::min<int64_t>(kSliceTokens, tokens - begin),
           static_cast<int32_t>(first_token + begin)};
 }
 
@@ -174,6 +174,10 @@ LikeliestSummary SummarizeSlice(const Slice& slice, const LikeliestRequest& requ
     summary.likeliest = 1;
     likeliest = {summary.max, slice.first_token + static_cast<int32_t>(found - slice.logits)};
   }
+  const int64_t target = int64_t{request.target} - slice.first_token;
+  if (target >= 0 && target < slice.count && !std::isnan(slice.logits[target])) {
+    summary.target_logit = slice.logits[target];
+  }
   return summary;
 }
 
@@ -185,7 +189,8 @@ void WriteSummary(const LogitsSummary& whole, int row, int rows, float* out) {
              .likeliest = static_cast<int32_t>(whole.likeliest.size()),
              .drawn_value = whole.drawn_value,
              .drawn_logit = whole.drawn.logit,
-             .drawn_token = whole.drawn.token};
+             .drawn_token = whole.drawn.token,
+             .target_logit = whole.target_logit};
   TokenLogit* to = LikeliestOf(out, rows) + row;
   for (const TokenLogit& token : whole.likeliest) {
     *to = token;
@@ -195,12 +200,12 @@ void WriteSummary(const LogitsSummary& whole, int row, int rows, float* out) {
 
 }  // namespace
 
-void LikeliestKernel::Summarize(Tensor logits, int64_t first_token, int64_t tokens,
-                                absl::Span<const LikeliestRequest> requests, Tensor out) {
+void LikeliestKernel::Run(Tensor logits, int32_t first_token, int32_t tokens,
+                          absl::Span<const LikeliestRequest> requests, Tensor out) {
   const int rows = static_cast<int>(logits.rows);
-  assert(tokens > 0 && tokens <= logits.cols && static_cast<int>(requests.size()) == rows);
+  assert(tokens >= 0 && tokens <= logits.cols && static_cast<int>(requests.size()) == rows);
   assert(out.rows > SummaryLines(0) && out.cols == 2 * rows);
-  const int slices = static_cast<int>((tokens + kSliceTokens - 1) / kSliceTokens);
+  const int slices = (tokens + kSliceTokens - 1) / kSliceTokens;
   const int64_t part_size = SummaryLines(1) * 2 * rows;
   parts_.resize(slices * part_size);
   pool_.For(int64_t{rows} * slices, [&](int64_t item, int) {
@@ -215,39 +220,9 @@ void LikeliestKernel::Summarize(Tensor logits, int64_t first_token, int64_t toke
     request.likeliest = 1;
     LogitsSummary whole = MergeSummaries(parts_, slices, rows, 1, static_cast<int>(row), request);
     if (const int count = requests[row].likeliest; count > 1) {
-      whole.likeliest = Likeliest(
-          {logits.f32() + row * logits.cols, tokens, static_cast<int32_t>(first_token)}, count);
+      whole.likeliest = Likeliest({logits.f32() + row * logits.cols, tokens, first_token}, count);
     }
     WriteSummary(whole, static_cast<int>(row), rows, out.f32());
-  });
-}
-
-void LikeliestKernel::SummarizeTargets(Tensor logits, int64_t first_token, int64_t tokens,
-                                       absl::Span<const int32_t> targets, Tensor out) {
-  assert(tokens > 0 && tokens <= logits.cols);
-  assert(static_cast<int64_t>(targets.size()) == logits.rows);
-  assert(out.rows == logits.rows && out.cols == kTargetColumns);
-  const int64_t slices = (tokens + kSliceTokens - 1) / kSliceTokens;
-  TargetSummary* summaries = reinterpret_cast<TargetSummary*>(out.f32());
-  pool_.For(logits.rows, [&](int64_t row, int) {
-    std::array<float, kSliceTokens> powers;
-    std::vector<TargetSummary> parts;
-    for (int64_t index = 0; index < slices; ++index) {
-      const Slice slice = SliceOf(logits, row, first_token, tokens, index);
-      TargetSummary part = {.max = HWY_DYNAMIC_DISPATCH(LargestLogit)(slice.logits, slice.count),
-                            .sum = 0,
-                            .target = -kInfinity};
-      if (part.max > -kInfinity) {
-        part.sum = HWY_DYNAMIC_DISPATCH(TakePowers)(slice.logits, slice.count, part.max, 1.0f,
-                                                    powers.data());
-      }
-      const int64_t place = int64_t{targets[row]} - slice.first_token;
-      if (place >= 0 && place < slice.count && !std::isnan(slice.logits[place])) {
-        part.target = slice.logits[place];
-      }
-      parts.push_back(part);
-    }
-    summaries[row] = MergeTargets(parts);
   });
 }
 

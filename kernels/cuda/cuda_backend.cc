@@ -19,11 +19,13 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kv_storage.h"
 #include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/cuda_requests.h"
 #include "kernels/cuda/cuda_step.h"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/likeliest.h"
 #include "kernels/cuda/step_recordings.h"
 
 namespace weir {
@@ -108,6 +110,11 @@ class CudaBackend final : public Backend {
                                                            int sequences) override {
     const int padded = PaddedRows(sequences);
     return CudaStep::Allocate(shape, std::max(rows, padded), padded, device_.multiprocessors);
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceRequests>> AllocateRequests(int rows,
+                                                                   int64_t width) override {
+    return CudaRequests::Allocate(rows, width);
   }
 
   // ---- Recording ----
@@ -235,6 +242,23 @@ class CudaBackend final : public Backend {
     if (OnDevice(step).chunk() == nullptr) return;
     CudaKvStorage& storage = static_cast<CudaKvStorage&>(kv);
     Check(EnqueueChunkAdmission(Chunk(storage, layer, step, qkv, row_scores), stream_));
+  }
+
+  void LoadRequests(absl::Span<const LikeliestRequest> requests, DeviceRequests& to) override {
+    Check(cudaSetDevice(device_.gpu));
+    Check(static_cast<CudaRequests&>(to).Load(requests, stream_));
+  }
+
+  void SummarizeLogits(Tensor logits, int32_t first_token, int32_t tokens,
+                       const DeviceRequests& requests, Tensor out) override {
+    assert(out.rows > SummaryLines(0) && out.cols == 2 * logits.rows);
+    const CudaRequests& on_device = static_cast<const CudaRequests&>(requests);
+    Check(LaunchLikeliest({.values = logits.f32(),
+                           .rows = Count(logits),
+                           .width = logits.cols,
+                           .first_token = first_token,
+                           .tokens = tokens},
+                          on_device.data(), out.f32(), on_device.workspace(), stream_));
   }
 
   absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {

@@ -9,7 +9,6 @@ namespace weir {
 namespace {
 
 constexpr int kSelectingThreads = 1024;
-constexpr int kTargetThreads = 256;
 
 // A block of a row: the second of two kernels.
 __global__ void __launch_bounds__(kSelectingThreads)
@@ -52,26 +51,12 @@ __global__ void __launch_bounds__(kSelectingThreads)
     summary.drawn_logit =
         logits.values[row * logits.width + (summary.drawn_token - logits.first_token)];
   }
-  summaries[row] = summary;
-}
-
-// A block of a row.
-__global__ void __launch_bounds__(kTargetThreads)
-    TargetKernel(const DeviceLogits logits, const LogitSlices cut, const int32_t* targets,
-                 const SlicesWorkspace workspace, TargetSummary* summaries) {
-  AllowLaterKernels();
-  WaitForEarlierKernels();
-  const int row = blockIdx.x;
-  const SliceSummary whole = MergeSlices<kTargetThreads>(
-      workspace.summaries + static_cast<int64_t>(row) * cut.slices, cut.slices, 1.0f);
-  if (threadIdx.x != 0) return;
-  const int64_t column = static_cast<int64_t>(targets[row]) - logits.first_token;
-  float target = -INFINITY;
-  if (column >= 0 && column < logits.tokens) {
-    const float value = logits.values[row * logits.width + column];
-    if (!isnan(value)) target = value;
+  const int64_t target = static_cast<int64_t>(request.target) - logits.first_token;
+  if (target >= 0 && target < logits.tokens) {
+    const float logit = logits.values[row * logits.width + target];
+    if (!isnan(logit)) summary.target_logit = logit;
   }
-  summaries[row] = {ValueOf(whole.best), whole.sum, target};
+  summaries[row] = summary;
 }
 
 SlicesWorkspace PlaceWorkspace(int rows, const LogitSlices& cut, void* workspace) {
@@ -82,7 +67,7 @@ SlicesWorkspace PlaceWorkspace(int rows, const LogitSlices& cut, void* workspace
 
 void CheckShape(const DeviceLogits& logits, const void* workspace) {
   assert(logits.rows >= 1 && logits.width <= kMostLogitColumns);
-  assert(logits.tokens >= 1 && logits.tokens <= logits.width && logits.first_token >= 0);
+  assert(logits.tokens >= 0 && logits.tokens <= logits.width && logits.first_token >= 0);
   assert(reinterpret_cast<uintptr_t>(workspace) % alignof(SliceSummary) == 0);
 }
 
@@ -111,19 +96,6 @@ cudaError_t LaunchLikeliest(const DeviceLogits& logits, const LikeliestRequest* 
   return LaunchDependent(SelectKernel, logits.rows, kSelectingThreads, 0, stream, logits, cut,
                          aligned, requests, placed, SummariesOf(summaries),
                          LikeliestOf(summaries, logits.rows));
-}
-
-cudaError_t LaunchTargetSummaries(const DeviceLogits& logits, const int32_t* targets,
-                                  TargetSummary* summaries, void* workspace, cudaStream_t stream) {
-  CheckShape(logits, workspace);
-  const LogitSlices cut(logits.width, logits.first_token);
-  const SlicesWorkspace placed = PlaceWorkspace(logits.rows, cut, workspace);
-  const cudaError_t error = LaunchDependent(SummarizeSlicesKernel, dim3(cut.slices, logits.rows),
-                                            LogitSlices::kSliceQuads, 0, stream, logits, cut,
-                                            QuadsAligned(logits, cut), nullptr, placed);
-  if (error != cudaSuccess) return error;
-  return LaunchDependent(TargetKernel, logits.rows, kTargetThreads, 0, stream, logits, cut, targets,
-                         placed, summaries);
 }
 
 }  // namespace weir

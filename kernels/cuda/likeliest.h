@@ -19,10 +19,10 @@ struct DeviceLogits {
   int rows;
   int64_t width;        // at most kMostLogitColumns
   int32_t first_token;  // of column 0
-  int32_t tokens;       // columns that are tokens, 1 to width; the others are padding
+  int32_t tokens;       // columns that are tokens, 0 to width; the others are padding
 };
 
-// Bytes of device memory that each of the launches below works in; aligned to 8.
+// Bytes of device memory that LaunchLikeliest works in; aligned to 8.
 size_t LikeliestWorkspaceBytes(int rows, int64_t width);
 
 // Reduces every row as requests[row] says (device memory, [rows]) and writes the summary tensor of
@@ -33,11 +33,6 @@ size_t LikeliestWorkspaceBytes(int rows, int64_t width);
 // Reads faster where `values` is aligned to 16 bytes and width and first_token are multiples of 4.
 cudaError_t LaunchLikeliest(const DeviceLogits& logits, const LikeliestRequest* requests,
                             float* summaries, void* workspace, cudaStream_t stream);
-
-// summaries[row] is the TargetSummary of token targets[row], which may lie in another part of the
-// vocabulary. `targets` and `summaries` are in device memory, [rows]. Launches as above.
-cudaError_t LaunchTargetSummaries(const DeviceLogits& logits, const int32_t* targets,
-                                  TargetSummary* summaries, void* workspace, cudaStream_t stream);
 
 }  // namespace weir
 

@@ -86,7 +86,7 @@ __device__ inline int32_t TokenOfQuad(const DeviceLogits& logits, const LogitSli
   return logits.first_token - cut.offset + 4 * quad;
 }
 
-// A block of (slice, row). Without requests only the largest logit and the sum are made.
+// A block of (slice, row).
 __global__ void __launch_bounds__(LogitSlices::kSliceQuads)
     SummarizeSlicesKernel(const DeviceLogits logits, const LogitSlices cut, bool aligned,
                           const LikeliestRequest* requests, const SlicesWorkspace workspace) {
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(LogitSlices::kSliceQuads)
   const int row = blockIdx.y;
   const int quad = blockIdx.x * kThreads + threadIdx.x;
   const int32_t first_token = TokenOfQuad(logits, cut, quad);
-  const LikeliestRequest request = requests != nullptr ? requests[row] : LikeliestRequest();
+  const LikeliestRequest request = requests[row];
   float values[4];
   ReadQuad(logits, cut, aligned, row, quad, values);
 

@@ -24,7 +24,8 @@ void WritePart(const std::vector<float>& logits, int32_t first_token,
                               .likeliest = static_cast<int32_t>(part.likeliest.size()),
                               .drawn_value = part.drawn_value,
                               .drawn_logit = part.drawn.logit,
-                              .drawn_token = part.drawn.token};
+                              .drawn_token = part.drawn.token,
+                              .target_logit = part.target_logit};
   for (size_t rank = 0; rank < part.likeliest.size(); ++rank) {
     LikeliestOf(tensor, rows)[rank * rows + row] = part.likeliest[rank];
   }
@@ -47,6 +48,7 @@ TEST(LikeliestMergeTest, PartsMakeTheWhole) {
       request.inverse_temperature = 0.25f * (1 + random() % 8);
       request.likeliest = 1 + static_cast<int>(random() % most);
       request.draw = random() % 2 == 0;
+      request.target = static_cast<int32_t>(random() % 60) - 1;
     }
     int32_t first_token = 0;
     for (int part = 0; part < parts; ++part) {
@@ -71,16 +73,15 @@ TEST(LikeliestMergeTest, PartsMakeTheWhole) {
   }
 }
 
-TEST(LikeliestMergeTest, Targets) {
-  const TargetSummary parts[] = {{.max = 3, .sum = 2, .target = -kInfinity},
-                                 {.max = 5, .sum = 1.5, .target = 4},
-                                 {.max = -kInfinity, .sum = 0, .target = -kInfinity}};
-  const TargetSummary whole = MergeTargets(parts);
-  EXPECT_EQ(whole.max, 5);
-  EXPECT_EQ(whole.target, 4);
-  EXPECT_NEAR(whole.sum, 2 * std::exp(-2.0) + 1.5, 1e-6);
-  EXPECT_NEAR(LogProbability(whole), -1 - std::log(2 * std::exp(-2.0) + 1.5), 1e-6);
-  EXPECT_EQ(LogProbability({.max = 1, .sum = 1, .target = -kInfinity}), -kInfinity);
+TEST(LikeliestMergeTest, LogProbabilitiesIgnoreTheTemperature) {
+  const std::vector<float> logits = {1, 3, -kInfinity, 2};
+  const LogitsSummary summary = NaiveSummary(logits, 0, {.inverse_temperature = 5});
+  const double sum = std::exp(1.0) + std::exp(3.0) + std::exp(2.0);
+  for (float logit : logits) {
+    if (std::isinf(logit)) continue;
+    EXPECT_NEAR(summary.LogProbability(logit), logit - std::log(sum), 1e-6);
+  }
+  EXPECT_EQ(summary.LogProbability(-kInfinity), -kInfinity);
 }
 
 }  // namespace

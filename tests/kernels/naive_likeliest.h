@@ -33,10 +33,12 @@ inline LogitsSummary NaiveSummary(const std::vector<float>& logits, int32_t firs
                                   const LikeliestRequest& request) {
   LogitsSummary summary;
   summary.max = -std::numeric_limits<float>::infinity();
+  summary.target_logit = -std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < logits.size(); ++i) {
     if (std::isnan(logits[i])) continue;
     summary.max = std::max(summary.max, logits[i]);
     summary.likeliest.push_back({logits[i], first_token + static_cast<int32_t>(i)});
+    if (summary.likeliest.back().token == request.target) summary.target_logit = logits[i];
   }
   double best = -std::numeric_limits<double>::infinity();
   for (const TokenLogit& token : summary.likeliest) {
@@ -69,6 +71,10 @@ inline std::string CompareSummary(const LogitsSummary& got, const std::vector<fl
   // The products with the inverse temperature are rounded.
   if (!near(got.tempered_sum, want.tempered_sum)) {
     return absl::StrCat("tempered_sum is ", got.tempered_sum, " instead of ", want.tempered_sum);
+  }
+  if (got.target_logit != want.target_logit) {
+    return absl::StrCat("the target's logit is ", got.target_logit, " instead of ",
+                        want.target_logit);
   }
   if (got.likeliest.size() != want.likeliest.size()) {
     return absl::StrCat(got.likeliest.size(), " likeliest tokens instead of ",

@@ -59,17 +59,19 @@ absl::StatusOr<std::vector<float>> ChunkPass::Finish(Communicator& communicator)
     scores = *std::move(scored);
   }
   model_->backend().KeepLastRows(*step_, forward_->output(), last_rows_);
-  if (chunk_->logits) {
-    absl::Status status = head_->Project(communicator, last_rows_.Rows(chunk_->cache_slot, 1));
-    if (!status.ok()) return status;
+  if (chunk_->next.has_value()) {
+    head_->Ask({&*chunk_->next, 1});
+    head_->Project(last_rows_.Rows(chunk_->cache_slot, 1));
+    if (absl::Status status = head_->Gather(communicator, 1); !status.ok()) return status;
   }
   return scores;
 }
 
-absl::StatusOr<std::vector<float>> ChunkPass::ReadLogits(const Communicator& communicator) {
-  absl::StatusOr<std::vector<std::vector<float>>> rows = head_->ReadLogits(communicator, 1);
+absl::StatusOr<std::optional<LogitsSummary>> ChunkPass::ReadNext(const Communicator& communicator) {
+  absl::StatusOr<std::vector<LogitsSummary>> rows = head_->Read(communicator, 1);
   if (!rows.ok()) return rows.status();
-  return rows->empty() ? std::vector<float>() : std::move(rows->front());
+  if (rows->empty()) return std::nullopt;
+  return std::move(rows->front());
 }
 
 absl::StatusOr<std::vector<float>> ChunkPass::Score(Communicator& communicator) {

@@ -24,7 +24,7 @@ namespace weir {
 //   pass.RunLayers(communicator, 3);  // other passes may run between two calls
 //   pass.RunLayers(communicator, pass.layers_left());
 //   scores = pass.Finish(communicator);
-//   logits = pass.ReadLogits(communicator);  // if asked for
+//   summary = pass.ReadNext(communicator);  // if asked for
 //   pass.Clear();
 //
 // How the layers are cut changes no result. While a chunk is in progress its session's layers
@@ -50,12 +50,14 @@ class ChunkPass {
   // Enqueues the next `layers` layers.
   absl::Status RunLayers(Communicator& communicator, int layers);
 
-  // After the last layer: keeps the last row, projects it if the chunk asks for logits, and returns
-  // the scores if it asks for them (rank 0; NaN for a session's very first token), which waits.
+  // After the last layer: keeps the last row, projects it if the chunk asks for what comes next,
+  // and returns the scores if it asks for them (rank 0; NaN for a session's very first token),
+  // which waits.
   absl::StatusOr<std::vector<float>> Finish(Communicator& communicator);
 
-  // After Finish: the logits that the chunk asked for; empty on other ranks than 0. Waits.
-  absl::StatusOr<std::vector<float>> ReadLogits(const Communicator& communicator);
+  // After Finish: what the chunk asked for of what comes next; nothing on other ranks than 0.
+  // Waits.
+  absl::StatusOr<std::optional<LogitsSummary>> ReadNext(const Communicator& communicator);
 
   // Forgets the chunk in progress, if any, finished or not.
   void Clear() { chunk_.reset(); }

@@ -43,13 +43,27 @@ absl::Status DecodePass::Record(Communicator& communicator) {
 }
 
 absl::Status DecodePass::Run(Communicator& communicator, absl::Span<const int32_t> tokens,
-                             absl::Span<const SequenceStep> sequences) {
+                             absl::Span<const SequenceStep> sequences,
+                             absl::Span<const std::optional<LikeliestRequest>> requests) {
   Backend& backend = model_->backend();
   rows_ = backend.PaddedRows(static_cast<int>(sequences.size()));
+  bool asked = false;
+  requests_.clear();
+  for (const std::optional<LikeliestRequest>& request : requests) {
+    asked = asked || request.has_value();
+    requests_.push_back(request.value_or(LikeliestRequest()));
+  }
   backend.LoadStep(tokens, sequences, *step_);
-  // A generation that goes on from what was read before: too rare to record.
-  if (tokens.empty()) return EnqueueHead(communicator, rows_);
-  return backend.Replay(rows_, [&] { return EnqueueAll(communicator, rows_); });
+  head_->Ask(requests_);
+  if (tokens.empty()) {
+    // A generation that goes on from what was read before: too rare to record.
+    EnqueueHead(rows_);
+  } else {
+    absl::Status status = backend.Replay(rows_, [&] { return EnqueueAll(communicator, rows_); });
+    if (!status.ok()) return status;
+  }
+  // How much is gathered depends on the requests, so this is not recorded.
+  return asked ? head_->Gather(communicator, rows_) : absl::OkStatus();
 }
 
 absl::Status DecodePass::EnqueueAll(Communicator& communicator, int rows) {
@@ -57,13 +71,14 @@ absl::Status DecodePass::EnqueueAll(Communicator& communicator, int rows) {
   absl::Status status = forward_->RunLayers(communicator, *kv_, 0, model_->config().layers);
   if (!status.ok()) return status;
   model_->backend().KeepLastRows(*step_, forward_->output(), last_rows_);
-  return EnqueueHead(communicator, rows);
+  EnqueueHead(rows);
+  return absl::OkStatus();
 }
 
-absl::Status DecodePass::EnqueueHead(Communicator& communicator, int rows) {
+void DecodePass::EnqueueHead(int rows) {
   const Tensor head_rows = head_rows_.Rows(0, rows);
   model_->backend().RecallLastRows(*step_, last_rows_, head_rows);
-  return head_->Project(communicator, head_rows);
+  head_->Project(head_rows);
 }
 
 }  // namespace weir

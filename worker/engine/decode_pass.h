@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,10 +18,10 @@
 namespace weir {
 
 // The pass of a step in which every session has one lane: sessions that read one token, then
-// sessions that read none and only want logits. All of it, the logits of all lanes included, is the
-// same work for the same number of rows, so it can be recorded once and replayed (Backend::Replay).
-// All memory is allocated by Create. Driven by the engine's thread; every rank makes the same
-// calls.
+// sessions that read none and only ask for what follows. All of it, the logits of all lanes and
+// their summaries included, is the same work for the same number of rows, so it can be recorded
+// once and replayed (Backend::Replay). All memory is allocated by Create. Driven by the engine's
+// thread; every rank makes the same calls.
 class DecodePass {
  public:
   // Room for a lane of every session in `kv`. `last_rows` [sessions, hidden] holds each session's
@@ -32,13 +33,15 @@ class DecodePass {
   absl::Status Record(Communicator& communicator);
 
   // Enqueues the pass: sequence i is lane i; the first tokens.size() of them read one row each, the
-  // others none. Keeps the last rows of those that read, and projects those of all lanes.
+  // others none. Keeps the last rows of those that read, and reduces the logits that follow each
+  // lane as requests[lane] says, if any lane has a request.
   absl::Status Run(Communicator& communicator, absl::Span<const int32_t> tokens,
-                   absl::Span<const SequenceStep> sequences);
+                   absl::Span<const SequenceStep> sequences,
+                   absl::Span<const std::optional<LikeliestRequest>> requests);
 
-  // The logits of the latest pass, by lane, as LlamaHead::ReadLogits.
-  absl::StatusOr<std::vector<std::vector<float>>> ReadLogits(const Communicator& communicator) {
-    return head_->ReadLogits(communicator, rows_);
+  // What was asked of the latest pass, by lane, as LlamaHead::Read.
+  absl::StatusOr<std::vector<LogitsSummary>> Read(const Communicator& communicator) {
+    return head_->Read(communicator, rows_);
   }
 
   absl::Duration all_reduce_time() const { return forward_->all_reduce_time(); }
@@ -48,7 +51,7 @@ class DecodePass {
       : model_(model), kv_(kv), last_rows_(last_rows) {}
 
   absl::Status EnqueueAll(Communicator& communicator, int rows);
-  absl::Status EnqueueHead(Communicator& communicator, int rows);
+  void EnqueueHead(int rows);
 
   const LlamaModel* model_;
   KvStorage* kv_;
@@ -56,9 +59,10 @@ class DecodePass {
   std::unique_ptr<LlamaForward> forward_;
   std::unique_ptr<DeviceStep> step_;
   std::unique_ptr<LlamaHead> head_;
-  Tensor head_rows_;                   // [most rows, hidden] the last rows, by lane
-  std::vector<RowGroup> single_rows_;  // [most rows]
-  int rows_ = 0;                       // of the latest pass
+  Tensor head_rows_;                        // [most rows, hidden] the last rows, by lane
+  std::vector<RowGroup> single_rows_;       // [most rows]
+  std::vector<LikeliestRequest> requests_;  // by lane
+  int rows_ = 0;                            // of the latest pass
 };
 
 }  // namespace weir

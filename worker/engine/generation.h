@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
+#include "kernels/likeliest_merge.h"
 #include "worker/engine/run.h"
 #include "worker/engine/stop_matcher.h"
 #include "worker/model/text_stream.h"
@@ -24,9 +24,9 @@ class Generation {
     RunEvent token;                    // kToken
     std::optional<RunEvent> finished;  // kFinished, without tokens_read
   };
-  // Takes the logits of the next token, which comes at stream index `index`; not called after an
-  // outcome that is finished. INTERNAL: see SampleToken.
-  absl::StatusOr<Outcome> Next(absl::Span<const float> logits, int64_t index);
+  // Takes what RequestFor asked for of the logits of the next token, which comes at stream index
+  // `index`; not called after an outcome that is finished. INTERNAL: see ChooseToken.
+  absl::StatusOr<Outcome> Next(const LogitsSummary& summary, int64_t index);
 
   int64_t tokens_generated() const { return tokens_generated_; }
 

@@ -66,7 +66,7 @@ class LeaderEngine : public EngineBase {
   struct Chunk {
     Part part;
     int tokens = 0;
-    bool logits = false;
+    bool next = false;  // asked for
     bool score = false;
     int layers_left = 0;
   };

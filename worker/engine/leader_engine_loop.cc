@@ -119,7 +119,7 @@ void LeaderEngine::PlanRuns(Step& step) {
     step.plan.chunk = session->PlanChunk(step.plan.step);
     chunk_ = {.part = part,
               .tokens = static_cast<int>(step.plan.chunk->tokens.size()),
-              .logits = step.plan.chunk->logits,
+              .next = step.plan.chunk->next.has_value(),
               .score = step.plan.chunk->score,
               .layers_left = executor_->layers()};
   }
@@ -166,7 +166,7 @@ void LeaderEngine::PlanChunkLayers(Step& step) {
 void LeaderEngine::PlanSynchronization(Step& step) {
   // The device is not left without work between two chunks, and never has more than two.
   const bool run_on = synchronized_ && step.decodes.empty() && step.chunk.has_value() &&
-                      !step.chunk->logits && !step.chunk->score && step.inspect_call == nullptr &&
+                      !step.chunk->next && !step.chunk->score && step.inspect_call == nullptr &&
                       step.chunk->part.session->reads_on();
   step.plan.synchronize = !run_on;
   step.work.finished = step.plan.synchronize;
@@ -191,13 +191,14 @@ void LeaderEngine::PlanInspection(Step& step) {
 }
 
 void LeaderEngine::ChooseTokens(const Step& step, const StepResult& result) {
-  const auto choose = [](const Part& part, absl::Span<const float> logits) {
-    part.run->outcome = part.run->generation->Next(logits, part.session->NextIndex());
+  const auto choose = [](const Part& part, const std::optional<LogitsSummary>& next) {
+    if (!next.has_value()) return;
+    part.run->outcome = part.run->generation->Next(*next, part.session->NextIndex());
   };
   for (size_t lane = 0; lane < step.decodes.size(); ++lane) {
-    if (step.plan.decodes[lane].logits) choose(step.decodes[lane], result.decode_logits[lane]);
+    choose(step.decodes[lane], result.decodes[lane]);
   }
-  if (step.chunk.has_value() && step.chunk->logits) choose(step.chunk->part, result.chunk->logits);
+  if (step.chunk.has_value()) choose(step.chunk->part, result.chunk->next);
 }
 
 void LeaderEngine::Deliver(const Step& step, StepResult result) {

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "worker/engine/sampler.h"
+
 namespace weir {
 
 void LeaderSession::StartRun(std::shared_ptr<ActiveRun> run) {
@@ -35,11 +37,17 @@ LeaderSession::Action LeaderSession::NextAction() {
   return generate ? Action::kDecode : Action::kFinish;
 }
 
+std::optional<LikeliestRequest> LeaderSession::RequestNext() const {
+  if (run_->options.kind != RunKind::kGenerate || !input_read()) return std::nullopt;
+  const GenerateOptions& options = run_->options.generate;
+  return RequestFor(options.sampling, NextIndex(), options.top_logprobs);
+}
+
 PlannedDecode LeaderSession::PlanDecode() {
   planned_ = {.run = run_};
   PlannedDecode decode = {.cache_slot = cache_slot_, .token = std::exchange(pending_token_, {})};
   if (decode.token.has_value()) planned_->tokens = {*decode.token};
-  decode.logits = wants_logits();
+  decode.next = RequestNext();
   return decode;
 }
 
@@ -56,7 +64,7 @@ PlannedChunk LeaderSession::PlanChunk(int64_t step) {
   if (input_.size() < cascade_.stride) TakeInput();
   return {.cache_slot = cache_slot_,
           .tokens = planned_->tokens,
-          .logits = wants_logits(),
+          .next = RequestNext(),
           .score = planned_->score};
 }
 

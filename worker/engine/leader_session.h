@@ -105,7 +105,8 @@ class LeaderSession {
 
   void TakeInput();
   bool input_read() const { return run_->input_closed && input_.empty(); }
-  bool wants_logits() const { return run_->options.kind == RunKind::kGenerate && input_read(); }
+  // What the run must know of the token behind what is planned.
+  std::optional<LikeliestRequest> RequestNext() const;
   void CompleteRun(RunEvent finished);
 
   const int cache_slot_;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/likeliest.h"
-#include "kernels/cpu/thread_pool.h"
 #include "kernels/philox.h"
 
 namespace weir {
@@ -24,16 +22,6 @@ bool DrawsFromAll(const SamplingOptions& options) {
 // The same for the device and for the sampler, to the last bit.
 float InverseTemperature(double temperature) {
   return static_cast<float>(1 / std::max(temperature, kColdestTemperature));
-}
-
-LogitsSummary Summarize(absl::Span<const float> logits, const LikeliestRequest& request) {
-  ThreadPool pool(1);
-  const int64_t tokens = static_cast<int64_t>(logits.size());
-  std::vector<float> summary(SummaryLines(request.likeliest) * 2);
-  LikeliestKernel(pool).Summarize(
-      {const_cast<float*>(logits.data()), ElementType::kFloat32, 1, tokens}, 0, tokens,
-      {&request, 1}, {summary.data(), ElementType::kFloat32, SummaryLines(request.likeliest), 2});
-  return MergeSummaries(summary, 1, 1, request.likeliest, 0, request);
 }
 
 }  // namespace
@@ -91,27 +79,13 @@ absl::StatusOr<TokenLogit> ChooseToken(const LogitsSummary& summary, const Sampl
 }
 
 Logprobs ComputeLogprobs(const LogitsSummary& summary, float chosen, int top) {
-  const double log_sum = summary.max + std::log(summary.sum);
-  Logprobs result;
-  result.token = static_cast<float>(chosen - log_sum);
+  Logprobs result = {.token = summary.LogProbability(chosen)};
   const size_t count = std::min<size_t>(top, summary.likeliest.size());
   for (size_t rank = 0; rank < count; ++rank) {
     const TokenLogit& token = summary.likeliest[rank];
-    result.top.push_back({token.token, static_cast<float>(token.logit - log_sum)});
+    result.top.push_back({token.token, summary.LogProbability(token.logit)});
   }
   return result;
-}
-
-absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const SamplingOptions& options,
-                                    int64_t index) {
-  const LogitsSummary summary = Summarize(logits, RequestFor(options, index, std::nullopt));
-  const absl::StatusOr<TokenLogit> token = ChooseToken(summary, options, index);
-  if (!token.ok()) return token.status();
-  return token->token;
-}
-
-Logprobs ComputeLogprobs(absl::Span<const float> logits, int32_t token, int top) {
-  return ComputeLogprobs(Summarize(logits, RequestFor({}, 0, top)), logits[token], top);
 }
 
 }  // namespace weir

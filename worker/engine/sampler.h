@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "kernels/likeliest.h"
 #include "kernels/likeliest_merge.h"
 #include "worker/engine/run.h"
@@ -39,11 +38,6 @@ struct Logprobs {
   std::vector<TokenLogprob> top;
 };
 Logprobs ComputeLogprobs(const LogitsSummary& summary, float chosen, int top);
-
-// The same for who has the logits themselves on the host.
-absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const SamplingOptions& options,
-                                    int64_t index);
-Logprobs ComputeLogprobs(absl::Span<const float> logits, int32_t token, int top);
 
 }  // namespace weir
 

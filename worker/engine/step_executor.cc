@@ -105,7 +105,7 @@ absl::StatusOr<StepResult> StepExecutor::Execute(const StepPlan& plan) {
   // All of the step is enqueued before any of it is waited for.
   if (absl::Status status = RunDecodes(plan.decodes); !status.ok()) return status;
   if (absl::Status status = RunChunk(plan, result); !status.ok()) return status;
-  if (absl::Status status = ReadLogits(plan, result); !status.ok()) return status;
+  if (absl::Status status = ReadNext(plan, result); !status.ok()) return status;
   if (plan.synchronize) {
     if (absl::Status status = model_->backend().Synchronize(); !status.ok()) return status;
   }
@@ -121,7 +121,9 @@ absl::Status StepExecutor::RunDecodes(absl::Span<const PlannedDecode> decodes) {
   if (decodes.empty()) return absl::OkStatus();
   lane_tokens_.clear();
   lanes_.clear();
+  lane_requests_.clear();
   for (const PlannedDecode& decode : decodes) {
+    lane_requests_.push_back(decode.next);
     if (decode.token.has_value()) {
       const int row = static_cast<int>(lane_tokens_.size());
       lane_tokens_.push_back(*decode.token);
@@ -130,9 +132,8 @@ absl::Status StepExecutor::RunDecodes(absl::Span<const PlannedDecode> decodes) {
       lanes_.push_back({.cache_slot = decode.cache_slot});
     }
   }
-  if (absl::Status status = decodes_->Run(*communicator_, lane_tokens_, lanes_); !status.ok()) {
-    return status;
-  }
+  absl::Status status = decodes_->Run(*communicator_, lane_tokens_, lanes_, lane_requests_);
+  if (!status.ok()) return status;
   for (const SequenceStep& lane : absl::MakeConstSpan(lanes_).first(lane_tokens_.size())) {
     Commit(lane);
   }
@@ -157,24 +158,22 @@ absl::Status StepExecutor::RunChunk(const StepPlan& plan, StepResult& result) {
   return absl::OkStatus();
 }
 
-absl::Status StepExecutor::ReadLogits(const StepPlan& plan, StepResult& result) {
+absl::Status StepExecutor::ReadNext(const StepPlan& plan, StepResult& result) {
   const bool any = std::any_of(plan.decodes.begin(), plan.decodes.end(),
-                               [](const PlannedDecode& decode) { return decode.logits; });
-  result.decode_logits.resize(plan.decodes.size());
+                               [](const PlannedDecode& decode) { return decode.next.has_value(); });
+  result.decodes.resize(plan.decodes.size());
   if (any) {
-    absl::StatusOr<std::vector<std::vector<float>>> lanes = decodes_->ReadLogits(*communicator_);
+    absl::StatusOr<std::vector<LogitsSummary>> lanes = decodes_->Read(*communicator_);
     if (!lanes.ok()) return lanes.status();
-    if (!lanes->empty()) {  // rank 0
-      for (size_t lane = 0; lane < plan.decodes.size(); ++lane) {
-        if (plan.decodes[lane].logits) result.decode_logits[lane] = std::move((*lanes)[lane]);
-      }
+    for (size_t lane = 0; lane < lanes->size(); ++lane) {  // none but on rank 0
+      if (plan.decodes[lane].next.has_value()) result.decodes[lane] = std::move((*lanes)[lane]);
     }
   }
   if (!result.chunk.has_value()) return absl::OkStatus();
-  if (chunk_->chunk().logits) {
-    absl::StatusOr<std::vector<float>> logits = chunk_->ReadLogits(*communicator_);
-    if (!logits.ok()) return logits.status();
-    result.chunk->logits = *std::move(logits);
+  if (chunk_->chunk().next.has_value()) {
+    absl::StatusOr<std::optional<LogitsSummary>> next = chunk_->ReadNext(*communicator_);
+    if (!next.ok()) return next.status();
+    result.chunk->next = *std::move(next);
   }
   chunk_->Clear();
   return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include "cache/cascade_limits.h"
 #include "cache/kv_cache.h"
 #include "kernels/backend.h"
+#include "kernels/likeliest_merge.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/chunk_pass.h"
 #include "worker/engine/decode_pass.h"
@@ -26,11 +27,11 @@ namespace weir {
 // What a step yields, on rank 0; empty on other ranks.
 struct StepResult {
   struct Chunk {
-    std::vector<float> logits;  // [vocabulary], if asked for
+    std::optional<LogitsSummary> next;  // if asked for
     std::vector<float> scores;  // [tokens], if asked for; NaN for a session's very first token
   };
-  std::vector<std::vector<float>> decode_logits;  // as the plan's decodes; [vocabulary], if asked
-  std::optional<Chunk> chunk;                     // of the chunk that is over with this step
+  std::vector<std::optional<LogitsSummary>> decodes;  // as the plan's; what comes next, if asked
+  std::optional<Chunk> chunk;                         // the chunk that is over with this step
   std::vector<HeadMemory> heads;  // of the inspection, if any: all KV heads of the layer
 };
 
@@ -83,7 +84,7 @@ class StepExecutor {
   absl::Status AllocateSessions(int sessions, const CascadeConfig& largest);
   absl::Status RunDecodes(absl::Span<const PlannedDecode> decodes);
   absl::Status RunChunk(const StepPlan& plan, StepResult& result);
-  absl::Status ReadLogits(const StepPlan& plan, StepResult& result);
+  absl::Status ReadNext(const StepPlan& plan, StepResult& result);
   void Commit(const SequenceStep& sequence);
   absl::StatusOr<std::vector<HeadMemory>> Inspect(const Inspection& inspection);
 
@@ -99,6 +100,7 @@ class StepExecutor {
 
   std::vector<int32_t> lane_tokens_;  // of the step that is being executed
   std::vector<SequenceStep> lanes_;
+  std::vector<std::optional<LikeliestRequest>> lane_requests_;
 
   std::vector<int64_t> arrivals_;  // by level, over all steps, of one head
   std::vector<int64_t> accepts_;

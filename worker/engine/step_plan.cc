@@ -14,7 +14,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr uint32_t kMagic = 0x32505357;  // "WSP2"
+constexpr uint32_t kMagic = 0x33505357;  // "WSP3"
 
 template <typename T>
 void Put(T value, std::string& out) {
@@ -43,19 +43,40 @@ CascadeConfig ReadCascade(ByteReader& reader) {
   return cascade;
 }
 
-// Bytes of a reset and of a decode.
+// Bytes of a reset and, at least, of a decode.
 constexpr uint64_t kResetBytes = 4 + 4 * 4 + 8 + 1;
 constexpr uint64_t kDecodeBytes = 4 + 1 + 4;
 
-constexpr uint8_t kLogitsFlag = 1;
+constexpr uint8_t kNextFlag = 1;
 constexpr uint8_t kScoreFlag = 2;
 constexpr uint8_t kTokenFlag = 4;
 
+void Put(const LikeliestRequest& request, std::string& out) {
+  Put<uint64_t>(request.seed, out);
+  Put<uint64_t>(request.index, out);
+  Put<float>(request.inverse_temperature, out);
+  Put<int32_t>(request.likeliest, out);
+  Put<int32_t>(request.target, out);
+  Put<uint8_t>(request.draw, out);
+}
+
+LikeliestRequest ReadRequest(ByteReader& reader) {
+  LikeliestRequest request;
+  request.seed = reader.Read<uint64_t>("seed");
+  request.index = reader.Read<uint64_t>("index");
+  request.inverse_temperature = reader.Read<float>("inverse temperature");
+  request.likeliest = reader.Read<int32_t>("likeliest tokens");
+  request.target = reader.Read<int32_t>("target");
+  request.draw = reader.Read<uint8_t>("draw") != 0;
+  return request;
+}
+
 void Put(const PlannedDecode& decode, std::string& out) {
   Put<int32_t>(decode.cache_slot, out);
-  Put<uint8_t>((decode.logits ? kLogitsFlag : 0) | (decode.token.has_value() ? kTokenFlag : 0),
-               out);
+  Put<uint8_t>(
+      (decode.next.has_value() ? kNextFlag : 0) | (decode.token.has_value() ? kTokenFlag : 0), out);
   Put<int32_t>(decode.token.value_or(0), out);
+  if (decode.next.has_value()) Put(*decode.next, out);
 }
 
 PlannedDecode ReadDecode(ByteReader& reader) {
@@ -63,26 +84,27 @@ PlannedDecode ReadDecode(ByteReader& reader) {
   decode.cache_slot = reader.Read<int32_t>("slot of a decode");
   const uint8_t flags = reader.Read<uint8_t>("flags");
   const int32_t token = reader.Read<int32_t>("token");
-  decode.logits = (flags & kLogitsFlag) != 0;
   if ((flags & kTokenFlag) != 0) decode.token = token;
+  if ((flags & kNextFlag) != 0) decode.next = ReadRequest(reader);
   return decode;
 }
 
 void Put(const PlannedChunk& chunk, std::string& out) {
   Put<int32_t>(chunk.cache_slot, out);
-  Put<uint8_t>((chunk.logits ? kLogitsFlag : 0) | (chunk.score ? kScoreFlag : 0), out);
+  Put<uint8_t>((chunk.next.has_value() ? kNextFlag : 0) | (chunk.score ? kScoreFlag : 0), out);
   Put<uint64_t>(chunk.tokens.size(), out);
   for (int32_t token : chunk.tokens) Put<int32_t>(token, out);
+  if (chunk.next.has_value()) Put(*chunk.next, out);
 }
 
 PlannedChunk ReadChunk(ByteReader& reader) {
   PlannedChunk chunk;
   chunk.cache_slot = reader.Read<int32_t>("slot of a chunk");
   const uint8_t flags = reader.Read<uint8_t>("flags");
-  chunk.logits = (flags & kLogitsFlag) != 0;
   chunk.score = (flags & kScoreFlag) != 0;
   chunk.tokens.resize(reader.ReadCount(sizeof(int32_t), "tokens"));
   for (int32_t& token : chunk.tokens) token = reader.Read<int32_t>("token");
+  if ((flags & kNextFlag) != 0) chunk.next = ReadRequest(reader);
   return chunk;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kernels/cascade_config.h"
+#include "kernels/likeliest.h"
 
 namespace weir {
 
@@ -24,8 +25,8 @@ struct SessionReset {
 struct PlannedDecode {
   int cache_slot = 0;
   std::optional<int32_t> token;
-  // Then return the logits of the token that follows everything read.
-  bool logits = false;
+  // Then return this of the logits of the token that follows everything read.
+  std::optional<LikeliestRequest> next;
 
   friend bool operator==(const PlannedDecode&, const PlannedDecode&) = default;
 };
@@ -34,8 +35,8 @@ struct PlannedDecode {
 struct PlannedChunk {
   int cache_slot = 0;
   std::vector<int32_t> tokens;  // 1 to stride
-  // After the last layer, return the logits of the token that follows everything read.
-  bool logits = false;
+  // After the last layer, return this of the logits of the token that follows everything read.
+  std::optional<LikeliestRequest> next;
   // After the last layer, return the log-probability of each of `tokens`, given everything before
   // it.
   bool score = false;

@@ -1,5 +1,6 @@
 #include "worker/engine/step_validation.h"
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,6 +67,7 @@ class PlanCheck {
                                                 ", whose stride is ", stride));
       }
       if (absl::Status valid = CheckTokens(chunk.tokens); !valid.ok()) return valid;
+      if (absl::Status valid = CheckRequest(chunk.next); !valid.ok()) return valid;
       if (plan.chunk_layers < 1) {
         return absl::InternalError(
             absl::StrCat("a step plan begins a chunk with ", plan.chunk_layers, " layers"));
@@ -91,8 +93,9 @@ class PlanCheck {
           absl::StrCat("a step plan has slot ", decode.cache_slot, " twice"));
     }
     seen_[decode.cache_slot] = true;
+    if (absl::Status valid = CheckRequest(decode.next); !valid.ok()) return valid;
     if (decode.token.has_value()) return CheckTokens({&*decode.token, 1});
-    if (!decode.logits || !state_.slots[decode.cache_slot].has_read) {
+    if (!decode.next.has_value() || !state_.slots[decode.cache_slot].has_read) {
       return absl::InternalError(
           absl::StrCat("a step plan has nothing to do for slot ", decode.cache_slot));
     }
@@ -128,6 +131,20 @@ class PlanCheck {
         return absl::InternalError(
             absl::StrCat("a step plan has token ", token, "; there are ", state_.vocabulary));
       }
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status CheckRequest(const std::optional<LikeliestRequest>& request) {
+    if (!request.has_value()) return absl::OkStatus();
+    if (request->likeliest < 1 || request->likeliest > kMostLikeliest) {
+      return absl::InternalError(absl::StrCat("a step plan asks for ", request->likeliest,
+                                              " likeliest tokens; it may be 1 to ",
+                                              kMostLikeliest));
+    }
+    if (!(request->inverse_temperature > 0) || std::isinf(request->inverse_temperature)) {
+      return absl::InternalError(
+          absl::StrCat("a step plan has the inverse temperature ", request->inverse_temperature));
     }
     return absl::OkStatus();
   }

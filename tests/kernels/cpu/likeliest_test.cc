@@ -1,9 +1,10 @@
-#include "kernels/cpu/likeliest.h"
+#include "kernels/likeliest.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -60,20 +61,23 @@ class LikeliestTest : public testing::TestWithParam<int64_t> {
       request.inverse_temperature = inverses[RandomInt(random_, 0, 5)];
       request.likeliest = RandomInt(random_, 1, most);
       request.draw = RandomInt(random_, 0, 1) == 0;
+      request.target = RandomInt(random_, -1, 9000);
     }
     return requests;
   }
 
-  static std::vector<float> Summarize(std::vector<float>& logits, const Shape& shape,
+  static std::vector<float> Summarize(const std::vector<float>& logits, const Shape& shape,
                                       const std::vector<LikeliestRequest>& requests, int most,
                                       int threads) {
-    ThreadPool pool(threads);
-    std::vector<float> out(SummaryLines(most) * 2 * shape.rows, std::nanf(""));
-    LikeliestKernel(pool).Summarize(
-        {logits.data(), ElementType::kFloat32, shape.rows, shape.tokens + shape.padding},
-        shape.first_token, shape.tokens, requests,
-        {out.data(), ElementType::kFloat32, SummaryLines(most), 2 * shape.rows});
-    return out;
+    const std::unique_ptr<Backend> backend = MakeCpuBackend(threads);
+    const int64_t width = shape.tokens + shape.padding;
+    const std::unique_ptr<DeviceRequests> on_device =
+        backend->AllocateRequests(shape.rows + 1, width).value();
+    backend->LoadRequests(requests, *on_device);
+    const Tensor out = PoisonedTensor(*backend, SummaryLines(most), 2 * shape.rows);
+    backend->SummarizeLogits(MakeTensor(*backend, shape.rows, width, logits), shape.first_token,
+                             shape.tokens, *on_device, out);
+    return ToVector(*backend, out);
   }
 
   static std::vector<float> Row(const std::vector<float>& logits, const Shape& shape, int row) {
@@ -180,26 +184,38 @@ TEST_P(LikeliestTest, WithoutNumbersNothingIsNamed) {
 }
 
 TEST_P(LikeliestTest, Targets) {
-  for (const Shape& shape : {Shape{1, 1, 0, 0}, Shape{9, 1000, 24, 500}, Shape{4, 20001, 0, 3}}) {
-    std::vector<float> logits = RandomLogits(shape, 0);
-    std::vector<int32_t> targets;
-    for (int row = 0; row < shape.rows; ++row) {
-      targets.push_back(RandomInt(random_, 0, shape.first_token + shape.tokens + 10));
-    }
-    ThreadPool pool(2);
-    std::vector<float> out(shape.rows * kTargetColumns, std::nanf(""));
-    LikeliestKernel(pool).SummarizeTargets(
-        {logits.data(), ElementType::kFloat32, shape.rows, shape.tokens + shape.padding},
-        shape.first_token, shape.tokens, targets,
-        {out.data(), ElementType::kFloat32, shape.rows, kTargetColumns});
-    for (int row = 0; row < shape.rows; ++row) {
-      const std::vector<float> values = Row(logits, shape, row);
-      const LogitsSummary want = NaiveSummary(values, shape.first_token, {});
-      const int place = targets[row] - shape.first_token;
-      const bool here = place >= 0 && place < shape.tokens && !std::isnan(values[place]);
-      EXPECT_EQ(out[row * kTargetColumns], want.max);
-      EXPECT_NEAR(out[row * kTargetColumns + 1], want.sum, 2e-5 * want.sum);
-      EXPECT_EQ(out[row * kTargetColumns + 2], here ? values[place] : -kInfinity);
+  const Shape shape = {1, 20001, 3, 5};
+  std::vector<float> logits = RandomLogits(shape, 0);
+  logits[8192] = std::nanf("");
+  for (const int32_t target : {-1, 0, 4, 5, 6, 8191, 8197, 12000, 20005, 20006, 30000}) {
+    const LikeliestRequest request = {.target = target};
+    const std::vector<float> summaries = Summarize(logits, shape, {request}, 1, 1);
+    EXPECT_EQ(CompareSummary(MergeSummaries(summaries, 1, 1, 1, 0, request), Row(logits, shape, 0),
+                             5, request),
+              "")
+        << target;
+  }
+}
+
+// What a request of the load before asked for is forgotten, and a rank may have no tokens at all.
+TEST(LikeliestBackendTest, RowsWithoutRequestsOrTokens) {
+  const std::unique_ptr<Backend> backend = MakeCpuBackend(1);
+  const std::unique_ptr<DeviceRequests> requests = backend->AllocateRequests(2, 4).value();
+  const Tensor logits = MakeTensor(*backend, 2, 4, {1, 2, 3, 4, 8, 7, 6, 5});
+  const LikeliestRequest both[] = {{.likeliest = 3}, {.likeliest = 2, .draw = true}};
+  backend->LoadRequests(both, *requests);
+  backend->LoadRequests({both, 1}, *requests);
+  for (const int tokens : {4, 0}) {
+    const Tensor out = PoisonedTensor(*backend, SummaryLines(3), 4);
+    backend->SummarizeLogits(logits, 10, tokens, *requests, out);
+    const std::vector<float> values = ToVector(*backend, out);
+    const LikeliestSummary* summaries = SummariesOf(values.data());
+    EXPECT_EQ(summaries[0].likeliest, tokens == 0 ? 0 : 3);
+    EXPECT_EQ(summaries[1].likeliest, tokens == 0 ? 0 : 1);
+    EXPECT_EQ(summaries[1].max, tokens == 0 ? -kInfinity : 8.0f);
+    EXPECT_EQ(summaries[1].drawn_token, -1);
+    if (tokens > 0) {
+      EXPECT_EQ(LikeliestOf(values.data(), 2)[0].token, 13);
     }
   }
 }

@@ -117,6 +117,7 @@ std::vector<LikeliestRequest> MakeRequests(int rows, std::mt19937& random) {
     request.inverse_temperature = inverses[RandomInt(random, 0, 5)];
     request.likeliest = wanted[RandomInt(random, 0, 6)];
     request.draw = RandomInt(random, 0, 1) == 0;
+    request.target = RandomInt(random, -1, 5100);
   }
   return requests;
 }
@@ -362,31 +363,25 @@ TEST(CudaLikeliestTest, Targets) {
   std::mt19937 random(38);
   for (const Shape& shape : kShapes) {
     const Rows rows(shape, random);
-    const Reduction reduction(rows);
-    std::vector<int32_t> targets;
-    for (int row = 0; row < shape.rows; ++row) {
+    std::vector<LikeliestRequest> requests(shape.rows);
+    for (LikeliestRequest& request : requests) {
       const int32_t end = shape.first_token + shape.tokens;
-      const int32_t some[] = {shape.first_token, end - 1, end, 0};
-      const int which = RandomInt(random, 0, 7);
-      targets.push_back(which < 4 ? some[which] : RandomInt(random, shape.first_token, end - 1));
+      const int32_t some[] = {shape.first_token, end - 1, end, 0, -1};
+      const int which = RandomInt(random, 0, 9);
+      request.target = which < 5 ? some[which] : RandomInt(random, shape.first_token, end - 1);
     }
-    const DeviceArray<int32_t> device_targets(targets);
-    DeviceArray<TargetSummary> device_summaries(shape.rows);
-    device_summaries.FillBytes(0xff);
-    CheckCuda(LaunchTargetSummaries(reduction.logits(), device_targets.data(),
-                                    device_summaries.data(), reduction.workspace(), nullptr));
-    const std::vector<TargetSummary> summaries = device_summaries.Read();
-    for (int row = 0; row < shape.rows; ++row) {
-      const LogitsSummary want = NaiveSummary(rows.rows[row], shape.first_token, {});
-      const int place = targets[row] - shape.first_token;
-      const bool here = place >= 0 && place < shape.tokens && !std::isnan(rows.rows[row][place]);
-      SCOPED_TRACE(testing::Message() << shape << "; row " << row << ", kind " << rows.kinds[row]
-                                      << ", target " << targets[row]);
-      EXPECT_EQ(summaries[row].max, want.max);
-      EXPECT_NEAR(summaries[row].sum, want.sum, 2e-5 * want.sum);
-      EXPECT_EQ(summaries[row].target, here ? rows.rows[row][place] : -kInfinity);
-    }
+    ASSERT_NO_FATAL_FAILURE(ExpectRight(rows, requests, Reduction(rows).Run(requests)));
   }
+}
+
+// A rank whose part of the vocabulary is padding only.
+TEST(CudaLikeliestTest, WithoutTokens) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  std::mt19937 random(39);
+  const Rows rows({2, 100, 0, 500}, random);
+  const std::vector<LikeliestRequest> requests = {{.likeliest = 5, .target = 500, .draw = true},
+                                                  {}};
+  ASSERT_NO_FATAL_FAILURE(ExpectRight(rows, requests, Reduction(rows).Run(requests)));
 }
 
 }  // namespace

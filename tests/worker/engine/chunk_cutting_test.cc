@@ -227,7 +227,7 @@ TEST(ChunkCuttingTest, LanesThatReadComeFirst) {
   for (int lane : {1, 2}) {
     EXPECT_EQ(plans[0].decodes[lane].cache_slot, lane);
     EXPECT_FALSE(plans[0].decodes[lane].token.has_value());
-    EXPECT_TRUE(plans[0].decodes[lane].logits);
+    EXPECT_TRUE(plans[0].decodes[lane].next.has_value());
   }
   // Each its own token.
   EXPECT_EQ(runs[0]->Next()->token, runs[1]->Next()->token);

@@ -26,11 +26,14 @@ class GenerationTest : public testing::Test {
     tokenizer_ = *Tokenizer::FromGguf(**GgufFile::Open(path));
   }
 
-  // Makes the generation choose `token`.
+  // Makes the generation choose `token`: the likeliest, all others alike.
   static Generation::Outcome Choose(Generation& generation, int32_t token) {
-    std::vector<float> logits(kLeastVocabulary, 0.0f);
-    logits[token] = 10;
-    absl::StatusOr<Generation::Outcome> outcome = generation.Next(logits, 0);
+    LogitsSummary summary;
+    summary.max = 10;
+    summary.sum = 1 + (kLeastVocabulary - 1) * std::exp(-10.0);
+    summary.tempered_sum = summary.sum;
+    summary.likeliest = {{10, token}, {0, token == 0 ? 1 : 0}};
+    absl::StatusOr<Generation::Outcome> outcome = generation.Next(summary, 0);
     EXPECT_TRUE(outcome.ok());
     EXPECT_EQ(outcome->token.kind, RunEvent::Kind::kToken);
     EXPECT_EQ(outcome->token.token, token);

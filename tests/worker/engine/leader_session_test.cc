@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "worker/engine/sampler.h"
 
 namespace weir {
 namespace {
@@ -38,7 +39,7 @@ class LeaderSessionTest : public testing::Test {
   // What a session did in a step, whichever way.
   struct Planned {
     std::vector<int32_t> tokens;
-    bool logits = false;
+    std::optional<LikeliestRequest> next;
     bool score = false;
   };
 
@@ -47,10 +48,10 @@ class LeaderSessionTest : public testing::Test {
     const int64_t step = step_++;
     if (action == Action::kChunk) {
       PlannedChunk chunk = session_.PlanChunk(step);
-      return {std::move(chunk.tokens), chunk.logits, chunk.score};
+      return {std::move(chunk.tokens), chunk.next, chunk.score};
     }
     const PlannedDecode decode = session_.PlanDecode();
-    Planned planned = {.logits = decode.logits};
+    Planned planned = {.next = decode.next};
     if (decode.token.has_value()) planned.tokens = {*decode.token};
     return planned;
   }
@@ -70,7 +71,7 @@ class LeaderSessionTest : public testing::Test {
   // A step in which the run's generation yields `token`.
   Planned Yield(Action action, int32_t token, bool finished = false) {
     const Planned planned = Plan(action);
-    EXPECT_TRUE(planned.logits);
+    EXPECT_TRUE(planned.next.has_value());
     Generation::Outcome outcome;
     outcome.token.kind = RunEvent::Kind::kToken;
     outcome.token.token = token;
@@ -100,7 +101,7 @@ TEST_F(LeaderSessionTest, ATextIsReadInChunks) {
   ASSERT_TRUE(channel->CloseInput().ok());
   const Planned last = Step(Action::kChunk);
   EXPECT_EQ(last.tokens, Count(4, 2));
-  EXPECT_FALSE(last.logits);
+  EXPECT_FALSE(last.next.has_value());
   EXPECT_FALSE(last.score);
   Finish();
   EXPECT_EQ(session_.tokens_seen(), 6);
@@ -111,7 +112,7 @@ TEST_F(LeaderSessionTest, ATextIsReadInChunks) {
 
 TEST_F(LeaderSessionTest, TheLastChunkYieldsTheFirstToken) {
   Start(RunKind::kGenerate, Count(0, 5));
-  EXPECT_FALSE(Step(Action::kChunk).logits);
+  EXPECT_FALSE(Step(Action::kChunk).next.has_value());
   EXPECT_EQ(Yield(Action::kChunk, 90).tokens, Count(4, 1));
   EXPECT_EQ(Yield(Action::kDecode, 91).tokens, Count(90, 1));
   EXPECT_EQ(session_.tokens_seen(), 7);
@@ -137,6 +138,24 @@ TEST_F(LeaderSessionTest, AGenerationWithoutInputGoesOnFromTheLastRow) {
   EXPECT_EQ(Yield(Action::kDecode, 91, true).tokens, Count(90, 1));
   Start(RunKind::kGenerate, {});
   EXPECT_EQ(Yield(Action::kDecode, 92, true).tokens, Count(91, 1));
+}
+
+// What is asked of the next token's logits follows from the run's options and the token's index.
+TEST_F(LeaderSessionTest, AsksForWhatTheSamplerNeeds) {
+  Start(RunKind::kAppend, Count(0, 3));
+  Step(Action::kChunk);
+  Finish();
+  GenerateOptions options;
+  options.sampling = {.temperature = 0.5, .seed = 77};
+  options.top_logprobs = 5;
+  Start(RunKind::kGenerate, Count(0, 5));
+  session_.run()->options.generate = options;
+  EXPECT_FALSE(Step(Action::kChunk).next.has_value());
+  EXPECT_EQ(Yield(Action::kChunk, 90).next, RequestFor(options.sampling, 8, 5));
+  const Planned decode = Yield(Action::kDecode, 91, true);
+  EXPECT_EQ(decode.next, RequestFor(options.sampling, 9, 5));
+  EXPECT_TRUE(decode.next->draw);
+  EXPECT_EQ(decode.next->index, 9u);
 }
 
 TEST_F(LeaderSessionTest, AGenerationFromNothingIsRefused) {

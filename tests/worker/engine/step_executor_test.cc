@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/kernels/naive_likeliest.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
 #include "tests/worker/engine/engine_fixture.h"
@@ -61,6 +63,26 @@ struct TestRank {
   std::unique_ptr<StepExecutor> executor;
 };
 
+// Asks for all logits of the small vocabulary.
+const LikeliestRequest kAll = {.likeliest = kLeastVocabulary};
+
+// All logits, by token.
+std::vector<float> Logits(const std::optional<LogitsSummary>& summary) {
+  EXPECT_TRUE(summary.has_value());
+  EXPECT_EQ(summary->likeliest.size(), static_cast<size_t>(kLeastVocabulary));
+  std::vector<float> logits(kLeastVocabulary);
+  for (const TokenLogit& token : summary->likeliest) logits[token.token] = token.logit;
+  return logits;
+}
+
+std::optional<LikeliestRequest> If(bool wanted) {
+  return wanted ? std::make_optional(kAll) : std::nullopt;
+}
+
+std::vector<float> ValuesOf(const std::optional<LogitsSummary>& summary) {
+  return summary.has_value() ? Logits(summary) : std::vector<float>();
+}
+
 StepPlan Begin(int slot) {
   StepPlan plan;
   plan.resets.push_back({.cache_slot = slot, .cascade = kCascade});
@@ -98,29 +120,62 @@ class StepExecutorTest : public testing::Test {
 // later.
 TEST_F(StepExecutorTest, LogitsNowOrLaterAreTheSame) {
   Execute(Begin(0));
-  const StepResult now = Execute(Chunk({.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true}));
+  const StepResult now = Execute(Chunk({.cache_slot = 0, .tokens = {5, 6, 7}, .next = kAll}));
   ASSERT_TRUE(now.chunk.has_value());
-  ASSERT_EQ(now.chunk->logits.size(), static_cast<size_t>(kLeastVocabulary));
-  const StepResult later = Execute(Decode({{.cache_slot = 0, .logits = true}}));
+  const std::vector<float> logits = Logits(now.chunk->next);
+  const StepResult later = Execute(Decode({{.cache_slot = 0, .next = kAll}}));
   EXPECT_FALSE(later.chunk.has_value());
-  EXPECT_EQ(later.decode_logits[0], now.chunk->logits);
+  EXPECT_EQ(Logits(later.decodes[0]), logits);
 
   // And the score of the next token follows from them too.
   double sum = 0;
-  for (float logit : now.chunk->logits) sum += std::exp(double{logit});
+  for (float logit : logits) sum += std::exp(double{logit});
   const StepResult scored = Execute(Chunk({.cache_slot = 0, .tokens = {9}, .score = true}));
   ASSERT_EQ(scored.chunk->scores.size(), 1u);
-  EXPECT_NEAR(scored.chunk->scores[0], now.chunk->logits[9] - std::log(sum), 1e-5);
+  EXPECT_NEAR(scored.chunk->scores[0], logits[9] - std::log(sum), 1e-5);
 }
 
+// Lanes ask for different things, and get what their logits say.
+void AskForDifferentThings(TestRank& rank) {
+  for (int slot = 0; slot < kSessions; ++slot) {
+    rank.Execute(Begin(slot));
+    rank.Execute(Chunk({.cache_slot = slot, .tokens = {5, 6, slot}}));
+  }
+  for (uint64_t index = 0; index < 20; ++index) {
+    const LikeliestRequest draws = {.seed = 3,
+                                    .index = index,
+                                    .inverse_temperature = 0.5f,
+                                    .likeliest = 4,
+                                    .target = static_cast<int32_t>(13 * index),
+                                    .draw = true};
+    const LikeliestRequest few = {.likeliest = 100};
+    const StepResult asked = rank.Execute(Decode({{.cache_slot = 0, .token = 8, .next = draws},
+                                                  {.cache_slot = 1, .next = few},
+                                                  {.cache_slot = 2, .next = LikeliestRequest()}}));
+    const StepResult all = rank.Execute(Decode({{.cache_slot = 0, .next = kAll},
+                                                {.cache_slot = 1, .next = kAll},
+                                                {.cache_slot = 2, .next = kAll}}));
+    ASSERT_EQ(asked.decodes.size(), 3u);
+    for (const std::optional<LogitsSummary>& summary : asked.decodes) {
+      EXPECT_EQ(summary.has_value(), rank.communicator->rank() == 0);
+    }
+    if (rank.communicator->rank() != 0) continue;
+    EXPECT_EQ(CompareSummary(*asked.decodes[0], Logits(all.decodes[0]), 0, draws), "");
+    EXPECT_EQ(CompareSummary(*asked.decodes[1], Logits(all.decodes[1]), 0, few), "");
+    EXPECT_EQ(CompareSummary(*asked.decodes[2], Logits(all.decodes[2]), 0, {}), "");
+  }
+}
+
+TEST_F(StepExecutorTest, EveryLaneGetsWhatItAsksFor) { AskForDifferentThings(rank_); }
+
 TEST_F(StepExecutorTest, AResetForgetsEverything) {
-  const PlannedChunk chunk = {.cache_slot = 0, .tokens = {5, 6, 7}, .logits = true};
+  const PlannedChunk chunk = {.cache_slot = 0, .tokens = {5, 6, 7}, .next = kAll};
   Execute(Begin(0));
   const StepResult first = Execute(Chunk(chunk));
   Execute(Chunk({.cache_slot = 0, .tokens = {1, 2, 3, 4}}));
   Execute(Begin(0));
   EXPECT_EQ(executor().cache(0).tokens(), 0);
-  EXPECT_EQ(Execute(Chunk(chunk)).chunk->logits, first.chunk->logits);
+  EXPECT_EQ(Logits(Execute(Chunk(chunk)).chunk->next), Logits(first.chunk->next));
 }
 
 // A lane gives the same beside others, with a token of its own or without, and as a chunk of one.
@@ -129,22 +184,23 @@ TEST_F(StepExecutorTest, ALaneIsALaneWhoeverElseDecodes) {
     Execute(Begin(slot));
     Execute(Chunk({.cache_slot = slot, .tokens = {5, 6, 7}}));
   }
-  const StepResult together = Execute(Decode({{.cache_slot = 2, .token = 8, .logits = true},
+  const StepResult together = Execute(Decode({{.cache_slot = 2, .token = 8, .next = kAll},
                                               {.cache_slot = 0, .token = 8},
-                                              {.cache_slot = 1, .logits = true}}));
-  ASSERT_EQ(together.decode_logits.size(), 3u);
-  EXPECT_TRUE(together.decode_logits[1].empty());
-  const StepResult alone = Execute(Decode({{.cache_slot = 1, .token = 8, .logits = true}}));
-  EXPECT_EQ(alone.decode_logits[0], together.decode_logits[0]);
-  const StepResult later = Execute(Decode({{.cache_slot = 0, .logits = true}}));
-  EXPECT_EQ(later.decode_logits[0], together.decode_logits[0]);
-  EXPECT_NE(together.decode_logits[2], together.decode_logits[0]);
+                                              {.cache_slot = 1, .next = kAll}}));
+  ASSERT_EQ(together.decodes.size(), 3u);
+  EXPECT_FALSE(together.decodes[1].has_value());
+  const std::vector<float> logits = Logits(together.decodes[0]);
+  const StepResult alone = Execute(Decode({{.cache_slot = 1, .token = 8, .next = kAll}}));
+  EXPECT_EQ(Logits(alone.decodes[0]), logits);
+  const StepResult later = Execute(Decode({{.cache_slot = 0, .next = kAll}}));
+  EXPECT_EQ(Logits(later.decodes[0]), logits);
+  EXPECT_NE(Logits(together.decodes[2]), logits);
   EXPECT_EQ(executor().cache(0).tokens(), 4);
 
   Execute(Begin(1));
   Execute(Chunk({.cache_slot = 1, .tokens = {5, 6, 7}}));
-  const StepResult chunk = Execute(Chunk({.cache_slot = 1, .tokens = {8}, .logits = true}));
-  EXPECT_EQ(chunk.chunk->logits, together.decode_logits[0]);
+  const StepResult chunk = Execute(Chunk({.cache_slot = 1, .tokens = {8}, .next = kAll}));
+  EXPECT_EQ(Logits(chunk.chunk->next), logits);
 }
 
 // What a talk in slot 0 told and left behind.
@@ -183,7 +239,7 @@ Trace Talk(TestRank& rank, const std::vector<int>& cuts, bool beside) {
     if (beside) {
       neighbour = (neighbour * 7 + 1) % kLeastVocabulary;
       plan.decodes.insert(plan.decodes.begin(),
-                          {.cache_slot = 1, .token = neighbour, .logits = neighbour % 2 == 0});
+                          {.cache_slot = 1, .token = neighbour, .next = If(neighbour % 2 == 0)});
     }
     return rank.Execute(plan);
   };
@@ -191,7 +247,7 @@ Trace Talk(TestRank& rank, const std::vector<int>& cuts, bool beside) {
     const int32_t first = 10 * turn;
     PlannedChunk chunk = {.cache_slot = 0,
                           .tokens = {first, first + 1, first + 2, first + 3},
-                          .logits = turn % 2 == 0,
+                          .next = If(turn % 2 == 0),
                           .score = turn % 3 == 0};
     chunk.tokens.resize(1 + turn % 4);
     StepResult result;
@@ -204,12 +260,12 @@ Trace Talk(TestRank& rank, const std::vector<int>& cuts, bool beside) {
     }
     EXPECT_TRUE(result.chunk.has_value());
     if (leader) {
-      trace.values.push_back(result.chunk->logits);
+      trace.values.push_back(ValuesOf(result.chunk->next));
       trace.values.push_back(result.chunk->scores);
     }
     const StepResult decoded =
-        step(Decode({{.cache_slot = 0, .token = first + 7, .logits = turn % 4 == 1}}));
-    if (leader) trace.values.push_back(decoded.decode_logits.back());
+        step(Decode({{.cache_slot = 0, .token = first + 7, .next = If(turn % 4 == 1)}}));
+    if (leader) trace.values.push_back(ValuesOf(decoded.decodes.back()));
   }
   for (int layer = 0; layer < kLayers; ++layer) {
     StepPlan plan;
@@ -233,21 +289,35 @@ TEST_F(StepExecutorTest, HowAChunkIsCutChangesNothing) {
   }
 }
 
-TEST(StepExecutorGroupTest, HowAChunkIsCutChangesNothingOnThreeRanks) {
+// Runs `body` on three ranks, each in a thread of its own.
+template <typename Body>
+void OnThreeRanks(const Body& body) {
   std::vector<std::unique_ptr<Communicator>> communicators = MakeInProcessGroup(3);
-  std::vector<std::vector<Trace>> traces(3);
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&, i] {
       TestRank rank(i, 3, std::move(communicators[i]));
-      for (const std::vector<int>& cuts : kCuts) {
-        for (bool beside : {false, true}) traces[i].push_back(Talk(rank, cuts, beside));
-      }
+      body(rank);
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST(StepExecutorGroupTest, HowAChunkIsCutChangesNothingOnThreeRanks) {
+  std::vector<std::vector<Trace>> traces(3);
+  OnThreeRanks([&](TestRank& rank) {
+    for (const std::vector<int>& cuts : kCuts) {
+      for (bool beside : {false, true}) {
+        traces[rank.communicator->rank()].push_back(Talk(rank, cuts, beside));
+      }
+    }
+  });
   for (const Trace& trace : traces[0]) ExpectSame(trace, traces[0][0]);
   EXPECT_EQ(traces[0][0].memory.size(), size_t{kLayers * 3});
+}
+
+TEST(StepExecutorGroupTest, EveryLaneGetsWhatItAsksForOfAllRanks) {
+  OnThreeRanks([](TestRank& rank) { AskForDifferentThings(rank); });
 }
 
 // Another session takes the slot in the middle of a chunk.

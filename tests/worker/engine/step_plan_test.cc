@@ -19,10 +19,20 @@ StepPlan SomePlan() {
                            .head_reduction = HeadReduction::kMean};
   plan.resets.push_back({.cache_slot = 7, .cascade = cascade});
   plan.resets.push_back({.cache_slot = 8});
-  plan.decodes.push_back({.cache_slot = 2, .token = 0, .logits = true});
+  plan.decodes.push_back({.cache_slot = 2,
+                          .token = 0,
+                          .next = LikeliestRequest{.seed = 0xfedcba9876543210,
+                                                   .index = 0x123456789abcdef0,
+                                                   .inverse_temperature = 0.75f,
+                                                   .likeliest = 1000,
+                                                   .target = 49151,
+                                                   .draw = true}});
   plan.decodes.push_back({.cache_slot = 5, .token = 49151});
-  plan.decodes.push_back({.cache_slot = 3, .logits = true});
-  plan.chunk = PlannedChunk{.cache_slot = 7, .tokens = {1, 2, 49151}, .score = true};
+  plan.decodes.push_back({.cache_slot = 3, .next = LikeliestRequest()});
+  plan.chunk = PlannedChunk{.cache_slot = 7,
+                            .tokens = {1, 2, 49151},
+                            .next = LikeliestRequest{.likeliest = 20},
+                            .score = true};
   plan.chunk_layers = 11;
   plan.synchronize = false;
   plan.inspection = Inspection{.cache_slot = 2, .layer = 29};
@@ -44,6 +54,9 @@ TEST(StepPlanTest, ComesBackAsItWas) {
 
   StepPlan other = SomePlan();
   other.resets[0].cascade.head_reduction = HeadReduction::kMax;
+  EXPECT_FALSE(other == SomePlan());
+  other = SomePlan();
+  other.decodes[0].next->draw = false;
   EXPECT_FALSE(other == SomePlan());
 }
 

@@ -1,5 +1,6 @@
 #include "worker/engine/step_validation.h"
 
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,24 +61,41 @@ StepPlan Layers(int layers) {
 }
 
 TEST(StepValidationTest, Decodes) {
-  EXPECT_TRUE(
-      ValidateStepPlan(Decodes({{.cache_slot = 1, .token = 0}, {.cache_slot = 0, .logits = true}}),
-                       State())
-          .ok());
+  EXPECT_TRUE(ValidateStepPlan(Decodes({{.cache_slot = 1, .token = 0},
+                                        {.cache_slot = 0, .next = LikeliestRequest()}}),
+                               State())
+                  .ok());
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 2, .token = 1}})),
               HasSubstr("slot 2, which is not used"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 4, .token = 1}})), HasSubstr("slot 4"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = -1, .token = 1}})), HasSubstr("slot -1"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 0}})), HasSubstr("nothing to do for slot 0"));
-  EXPECT_THAT(Refused(Decodes({{.cache_slot = 1, .logits = true}})),
+  EXPECT_THAT(Refused(Decodes({{.cache_slot = 1, .next = LikeliestRequest()}})),
               HasSubstr("nothing to do for slot 1"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 0, .token = kVocabulary}})),
               HasSubstr("token 267; there are 267"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 0, .token = -1}})), HasSubstr("token -1"));
   EXPECT_THAT(Refused(Decodes({{.cache_slot = 0, .token = 1}, {.cache_slot = 0, .token = 1}})),
               HasSubstr("slot 0 twice"));
-  EXPECT_THAT(Refused(Decodes({{.cache_slot = 0, .logits = true}, {.cache_slot = 1, .token = 1}})),
+  EXPECT_THAT(Refused(Decodes(
+                  {{.cache_slot = 0, .next = LikeliestRequest()}, {.cache_slot = 1, .token = 1}})),
               HasSubstr("slot 1, which reads a token, behind one that reads none"));
+}
+
+TEST(StepValidationTest, Requests) {
+  const auto decode = [](const LikeliestRequest& request) {
+    return Decodes({{.cache_slot = 0, .next = request}});
+  };
+  EXPECT_TRUE(ValidateStepPlan(decode({.likeliest = 1024}), State()).ok());
+  EXPECT_THAT(Refused(decode({.likeliest = 0})), HasSubstr("0 likeliest tokens"));
+  EXPECT_THAT(Refused(decode({.likeliest = 1025})), HasSubstr("1025 likeliest tokens"));
+  for (const float inverse : {0.0f, -1.0f, std::nanf(""), HUGE_VALF}) {
+    EXPECT_THAT(Refused(decode({.inverse_temperature = inverse})),
+                HasSubstr("inverse temperature"));
+  }
+  EXPECT_THAT(
+      Refused(Chunk({.cache_slot = 0, .tokens = {1}, .next = LikeliestRequest{.likeliest = -1}})),
+      HasSubstr("-1 likeliest tokens"));
 }
 
 TEST(StepValidationTest, ChunksThatBegin) {
@@ -132,7 +150,7 @@ TEST(StepValidationTest, Resets) {
   EXPECT_THAT(Refused(plan), HasSubstr("sinks + slots"));
 
   // A session that begins has not read anything.
-  plan = Decodes({{.cache_slot = 0, .logits = true}});
+  plan = Decodes({{.cache_slot = 0, .next = LikeliestRequest()}});
   plan.resets = {{.cache_slot = 0, .cascade = kCascade}};
   EXPECT_THAT(Refused(plan), HasSubstr("nothing to do for slot 0"));
   // It may have a smaller stride than the largest.
