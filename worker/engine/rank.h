@@ -45,6 +45,7 @@ class Rank {
   const GgufFile& file() const { return *file_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const LlamaConfig& model_config() const { return model_->config(); }
+  Backend& backend() { return *backend_; }
   // Such as "cpu (avx512, 2 threads)".
   std::string device_description() const { return backend_->description(); }
   // What a session may ask for.

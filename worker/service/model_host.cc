@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "worker/comm/gloo_communicator.h"
+#include "worker/comm/nccl_communicator.h"
 #include "worker/comm/single_communicator.h"
 #include "worker/model/llama_config.h"
 #include "worker/service/cascade_settings.h"
@@ -43,6 +44,7 @@ absl::Status ModelHost::Load(int rank) {
   rank_.reset();  // There may not be room for two.
   RankOptions options = options_.rank;
   options.rank = rank;
+  options.gpu = options_.gpu.value_or(rank);
   options.engine.observer = metrics_;
   absl::StatusOr<std::unique_ptr<Rank>> loaded = Rank::Load(options);
   if (!loaded.ok()) return loaded.status();
@@ -102,9 +104,14 @@ void ModelHost::Stop(const absl::Status& reason) {
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlace& place,
-                                                                 Rendezvous& rendezvous) const {
+                                                                 Rendezvous& rendezvous) {
   if (place.size == 1) return MakeSingleCommunicator();
-  return ConnectGlooCommunicator({.rank = place.rank, .size = place.size, .address = options_.host},
+  const GlooOptions group = {.rank = place.rank, .size = place.size, .address = options_.host};
+  if (rank_->options().device != "cuda") return ConnectGlooCommunicator(group, rendezvous);
+  return ConnectNcclCommunicator({.group = group,
+                                  .gpu = rank_->options().gpu,
+                                  .stream = rank_->backend().stream(),
+                                  .log = options_.log},
                                  rendezvous);
 }
 

@@ -1,6 +1,7 @@
 #ifndef WEIR_WORKER_SERVICE_MODEL_HOST_H_
 #define WEIR_WORKER_SERVICE_MODEL_HOST_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,14 +21,19 @@
 namespace weir {
 
 struct ModelHostOptions {
-  // What to load; `rank.rank` and `rank.engine.observer` are set by the host.
+  // What to load; `rank.rank`, `rank.gpu` and `rank.engine.observer` are set by the host.
   RankOptions rank;
+  // On a GPU, which of the visible ones; not set: the one that has the rank's number.
+  std::optional<int> gpu;
   // This host's name or address, as the other ranks reach it.
   std::string host = "127.0.0.1";
+  // Told, in a sentence, what happens. May be empty.
+  std::function<void(const std::string& sentence)> log;
 };
 
 // Runs a model for a group: loads the part of the rank that the worker gets, which stays in memory
-// while it keeps that rank, connects the ranks, and makes rank 0's WorkerService serve.
+// while it keeps that rank, connects the ranks (over NCCL where they compute on GPUs), and makes
+// rank 0's WorkerService serve.
 class ModelHost : public RankHost {
  public:
   // `service` and `metrics` outlive the host.
@@ -44,7 +50,7 @@ class ModelHost : public RankHost {
 
  private:
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupPlace& place,
-                                                        Rendezvous& rendezvous) const;
+                                                        Rendezvous& rendezvous);
   v1::Model Describe() const;
 
   const ModelHostOptions options_;

@@ -91,12 +91,13 @@ std::string SettingsFingerprint(const WorkerOptions& options) {
 
 ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& host) {
   ModelHostOptions host_options;
+  host_options.gpu = options.gpu;
   host_options.host = std::string(WithoutBrackets(host));
+  host_options.log = options.log;
   RankOptions& rank = host_options.rank;
   rank.model_path = options.model_path;
   rank.load_format = options.load_format;
   rank.device = options.device;
-  rank.gpu = options.gpu.value_or(options.preferred_rank.value_or(0));
   rank.exact_scores = options.exact_scores;
   rank.threads = options.threads;
   rank.tensor_parallel = options.tensor_parallel;
