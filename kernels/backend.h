@@ -137,11 +137,12 @@ class Backend {
   virtual void LoadStep(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
                         DeviceStep& step) = 0;
 
-  // out[r] = table[token of row r]. Any token for rows without one.
+  // out[r] = table[token of row r], as float32 or activations. Any token for rows without one.
   virtual void Embed(const Matrix& table, const DeviceStep& step, Tensor out) = 0;
-  // out[r] = x[r] / rms(x[r]) * weight.
+  // out[r] = x[r] / rms(x[r]) * weight; x is float32.
   virtual void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) = 0;
-  // x += delta, then RmsNorm of x into out.
+  // x += delta, then RmsNorm of x into out. x, the residual, is float32 on every backend: all that
+  // layers add is added to it.
   virtual void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) = 0;
   // out[r] = weights · x[r] for every row of every group. out may be float32 whatever x is.
   virtual void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,

@@ -149,17 +149,21 @@ class CudaBackend final : public Backend {
 
   void Embed(const Matrix& table, const DeviceStep& step, Tensor out) override {
     const CudaMatrix& matrix = static_cast<const CudaMatrix&>(table);
-    Check(LaunchEmbed(matrix.data(), OnDevice(step).tokens(), Count(out), Width(out), Rows(out),
-                      stream_));
+    const int32_t* tokens = OnDevice(step).tokens();
+    if (out.type == ElementType::kFloat32) {
+      Check(LaunchEmbed(matrix.data(), tokens, Count(out), Width(out), out.f32(), stream_));
+    } else {
+      Check(LaunchEmbed(matrix.data(), tokens, Count(out), Width(out), Rows(out), stream_));
+    }
   }
 
   void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
-    Check(LaunchRmsNorm(Rows(x), nullptr, weight.f32(), epsilon, Count(x), Width(x), Rows(out),
+    Check(LaunchRmsNorm(x.f32(), nullptr, weight.f32(), epsilon, Count(x), Width(x), Rows(out),
                         stream_));
   }
 
   void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) override {
-    Check(LaunchRmsNorm(Rows(x), Rows(delta), weight.f32(), epsilon, Count(x), Width(x), Rows(out),
+    Check(LaunchRmsNorm(x.f32(), Rows(delta), weight.f32(), epsilon, Count(x), Width(x), Rows(out),
                         stream_));
   }
 

@@ -36,15 +36,31 @@ struct Vector {
   }
 };
 
+__device__ void LoadFloats(const float* from, float (&values)[kVector]) {
+  *reinterpret_cast<float4*>(values) = *reinterpret_cast<const float4*>(from);
+  *reinterpret_cast<float4*>(values + 4) = *reinterpret_cast<const float4*>(from + 4);
+}
+__device__ void StoreFloats(const float (&values)[kVector], float* to) {
+  *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(values);
+  *reinterpret_cast<float4*>(to + 4) = *reinterpret_cast<const float4*>(values + 4);
+}
+
+__device__ void StoreAs(const Vector& vector, float* to) {
+  float values[kVector];
+  vector.Unpack(values);
+  StoreFloats(values, to);
+}
+__device__ void StoreAs(const Vector& vector, __nv_bfloat16* to) { vector.Store(to); }
+
 // One block: one row.
-__global__ void EmbedKernel(const __nv_bfloat16* table, const int32_t* tokens, int width,
-                            __nv_bfloat16* out) {
+template <typename T>
+__global__ void EmbedKernel(const __nv_bfloat16* table, const int32_t* tokens, int width, T* out) {
   WaitForEarlierKernels();
   AllowLaterKernels();
   const int64_t row = blockIdx.x;
   const __nv_bfloat16* from = table + static_cast<int64_t>(tokens[row]) * width;
   for (int i = threadIdx.x * kVector; i < width; i += blockDim.x * kVector) {
-    Vector::Load(from + i).Store(out + row * width + i);
+    StoreAs(Vector::Load(from + i), out + row * width + i);
   }
 }
 
@@ -63,52 +79,48 @@ __device__ float BlockSum(float value) {
   return sum;
 }
 
-// One block: one row. A thread holds up to kHeld vectors; wider rows are read twice.
+// One block: one row. A thread holds kHeld times 8 values; of wider rows, the rest is read twice.
 template <bool kAdd>
 __global__ void __launch_bounds__(kNormThreads)
-    RmsNormKernel(__nv_bfloat16* x, const __nv_bfloat16* delta, const float* weight, float epsilon,
+    RmsNormKernel(float* x, const __nv_bfloat16* delta, const float* weight, float epsilon,
                   int width, __nv_bfloat16* out) {
   constexpr int kHeld = 2;
   WaitForEarlierKernels();
   AllowLaterKernels();
   const int64_t offset = static_cast<int64_t>(blockIdx.x) * width;
-  Vector held[kHeld];
+  float held[kHeld][kVector];
   float squares = 0.0f;
   int step = 0;
   for (int i = threadIdx.x * kVector; i < width; i += kNormThreads * kVector, ++step) {
-    Vector vector = Vector::Load(x + offset + i);
     float values[kVector];
-    vector.Unpack(values);
+    LoadFloats(x + offset + i, values);
     if (kAdd) {
       float added[kVector];
       Vector::Load(delta + offset + i).Unpack(added);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) values[j] += added[j];
-      vector = Vector::Round(values);
-      vector.Store(x + offset + i);
-      vector.Unpack(values);
+      StoreFloats(values, x + offset + i);
     }
 #pragma unroll
     for (const float value : values) squares += value * value;
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      if (step == j) held[j] = vector;
+#pragma unroll
+      for (int k = 0; k < kVector; ++k) held[j][k] = step == j ? values[k] : held[j][k];
     }
   }
   const float scale = rsqrtf(BlockSum(squares) / width + epsilon);
   step = 0;
   for (int i = threadIdx.x * kVector; i < width; i += kNormThreads * kVector, ++step) {
-    Vector vector;
-    if (step >= kHeld) vector = Vector::Load(x + offset + i);
+    float values[kVector];
+    if (step >= kHeld) LoadFloats(x + offset + i, values);
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      if (step == j) vector = held[j];
+#pragma unroll
+      for (int k = 0; k < kVector; ++k) values[k] = step == j ? held[j][k] : values[k];
     }
-    float values[kVector];
-    vector.Unpack(values);
-    const float4 low = *reinterpret_cast<const float4*>(weight + i);
-    const float4 high = *reinterpret_cast<const float4*>(weight + i + 4);
-    const float weights[kVector] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    float weights[kVector];
+    LoadFloats(weight + i, weights);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) values[j] *= scale * weights[j];
     Vector::Round(values).Store(out + offset + i);
@@ -153,16 +165,20 @@ int CopyThreads(int width) { return std::min(1024, (width / kVector + 31) / 32 *
 
 }  // namespace
 
+template <typename T>
 cudaError_t LaunchEmbed(const __nv_bfloat16* table, const int32_t* tokens, int rows, int width,
-                        __nv_bfloat16* out, cudaStream_t stream) {
+                        T* out, cudaStream_t stream) {
   assert(width % kVector == 0);
-  return LaunchDependent(EmbedKernel, rows, CopyThreads(width), 0, stream, table, tokens, width,
+  return LaunchDependent(EmbedKernel<T>, rows, CopyThreads(width), 0, stream, table, tokens, width,
                          out);
 }
+template cudaError_t LaunchEmbed(const __nv_bfloat16*, const int32_t*, int, int, float*,
+                                 cudaStream_t);
+template cudaError_t LaunchEmbed(const __nv_bfloat16*, const int32_t*, int, int, __nv_bfloat16*,
+                                 cudaStream_t);
 
-cudaError_t LaunchRmsNorm(__nv_bfloat16* x, const __nv_bfloat16* delta, const float* weight,
-                          float epsilon, int rows, int width, __nv_bfloat16* out,
-                          cudaStream_t stream) {
+cudaError_t LaunchRmsNorm(float* x, const __nv_bfloat16* delta, const float* weight, float epsilon,
+                          int rows, int width, __nv_bfloat16* out, cudaStream_t stream) {
   assert(width % kVector == 0);
   const auto kernel = delta == nullptr ? RmsNormKernel<false> : RmsNormKernel<true>;
   return LaunchDependent(kernel, rows, kNormThreads, 0, stream, x, delta, weight, epsilon, width,

@@ -26,9 +26,11 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   const int64_t kv_width = model->kv_heads() * head_dim;
   const int64_t feed_forward = model->feed_forward();
   const std::pair<Tensor*, int64_t> widths[] = {
-      {&forward->residual_, hidden},        {&forward->normed_, hidden},
-      {&forward->delta_, hidden},           {&forward->qkv_, query_width + 2 * kv_width},
-      {&forward->attention_, query_width},  {&forward->gate_up_, 2 * feed_forward},
+      {&forward->normed_, hidden},
+      {&forward->delta_, hidden},
+      {&forward->qkv_, query_width + 2 * kv_width},
+      {&forward->attention_, query_width},
+      {&forward->gate_up_, 2 * feed_forward},
       {&forward->activated_, feed_forward},
   };
   for (const auto& [tensor, width] : widths) {
@@ -37,6 +39,9 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
     if (!allocated.ok()) return allocated.status();
     *tensor = *allocated;
   }
+  absl::StatusOr<Tensor> residual = backend.AllocateTensor(ElementType::kFloat32, max_rows, hidden);
+  if (!residual.ok()) return residual.status();
+  forward->residual_ = *residual;
   absl::StatusOr<Tensor> row_scores =
       backend.AllocateTensor(ElementType::kFloat32, model->kv_heads(), max_rows);
   if (!row_scores.ok()) return row_scores.status();

@@ -90,7 +90,7 @@ class LlamaForward {
 
   const LlamaModel* model_;
   // Activations for max_rows each.
-  Tensor residual_;    // [hidden]
+  Tensor residual_;    // float32 [hidden]
   Tensor normed_;      // [hidden]
   Tensor delta_;       // [hidden] what a part of a layer adds to the residual
   Tensor qkv_;         // [(query_heads + 2 kv_heads) * head_dim]

@@ -80,6 +80,11 @@ class CudaBackendTest : public testing::Test {
     Fill(x, values);
     return x;
   }
+  Tensor MakeFloatTensor(const std::vector<float>& values, int64_t cols) {
+    const Tensor x = Allocate(ElementType::kFloat32, values.size() / cols, cols);
+    Fill(x, values);
+    return x;
+  }
   // What an operation forgets to write, a test sees.
   Tensor Poisoned(int64_t rows, int64_t cols) {
     return MakeTensor(std::vector<float>(rows * cols, std::nanf("")), cols);

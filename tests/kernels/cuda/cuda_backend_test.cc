@@ -35,13 +35,13 @@ TEST_F(CudaBackendTest, Norms) {
       const std::vector<float> weight = RandomBFloat16s(random, width);
       const Tensor device_weight = backend_->LoadVector(weight).value();
       const Tensor out = Poisoned(rows, width);
-      const Tensor residual = MakeTensor(x, width);
+      const Tensor residual = MakeFloatTensor(x, width);
       backend_->RmsNorm(residual, device_weight, 1e-5f, out);
       EXPECT_LT(RelativeError(Read(out), Norm(x, weight, 1e-5)), 4e-3) << rows << " x " << width;
 
       backend_->AddRmsNorm(residual, MakeTensor(delta, width), device_weight, 1e-5f, out);
       std::vector<float> sum(x.size());
-      for (size_t i = 0; i < x.size(); ++i) sum[i] = RoundedToBFloat16(x[i] + delta[i]);
+      for (size_t i = 0; i < x.size(); ++i) sum[i] = x[i] + delta[i];
       EXPECT_EQ(Read(residual), sum);
       EXPECT_LT(RelativeError(Read(out), Norm(sum, weight, 1e-5)), 4e-3) << rows << " x " << width;
     }
