@@ -57,6 +57,7 @@ class Call {
  public:
   __device__ explicit Call(const OneShotRanks& ranks) : ranks_(ranks) {
     number_ = __ldcg(ranks.calls + blockIdx.x) + 1;
+    gave_up_ = __ldcg(ranks.gave_up) != 0;
     // Blocks count for those that are not there this time: a block that reads its counter finds the
     // calls of all sizes in it. Nobody but this block reads or writes these counters in this call.
     __syncthreads();
@@ -65,6 +66,8 @@ class Call {
       ranks.calls[block] = number_;
     }
   }
+
+  __device__ bool gave_up_before() const { return gave_up_; }
 
   // To all others; the next rank first, so that not all send to the same one at once.
   __device__ void Send(int64_t group, uint2 bits) const {
@@ -107,6 +110,7 @@ class Call {
     for (int look = 1; packet.call != number_; ++look) {
       if (look % kLooksPerFlag == 0 &&
           *static_cast<const volatile unsigned int*>(ranks_.aborted) != 0) {
+        __stcg(ranks_.gave_up, 1u);
         break;
       }
       packet = LoadPacket(from);
@@ -116,6 +120,7 @@ class Call {
 
   const OneShotRanks& ranks_;
   unsigned long long number_;
+  bool gave_up_;
 };
 
 // Sends the groups of `x` that are this thread's, then calls receive(call, group, own) for each.
@@ -125,6 +130,7 @@ __device__ void Exchange(const OneShotRanks& ranks, const T* x, int64_t elements
   WaitForEarlierKernels();
   AllowLaterKernels();
   const Call call(ranks);
+  if (call.gave_up_before()) return;
   const int64_t groups = GroupsIn<T>(elements);
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t threads = int64_t{gridDim.x} * kThreads;

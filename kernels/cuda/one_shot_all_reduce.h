@@ -46,6 +46,10 @@ struct OneShotRanks {
   // In host memory that the device reads. Once it is not 0, waiting for other ranks ends; results
   // mean nothing then.
   const unsigned int* aborted;
+  // In this rank's device memory. Zero before the first call; not any more when a wait has ended in
+  // vain. From then on this rank sends nothing, which would only mislead the others, and waits for
+  // nothing.
+  unsigned int* gave_up;
 };
 
 // x = the sum of the ranks' x: in rank order, in float32, rounded once. `elements` of `type`, at

@@ -11,7 +11,9 @@
 namespace weir {
 namespace {
 
+// Behind the inbox: the numbers of calls, the flag of having given up, what a trial sums.
 constexpr int64_t kCallsBytes = kOneShotMostBlocks * sizeof(unsigned long long);
+constexpr int64_t kFlagBytes = 64;
 // More than a block's worth, and a group that is not whole.
 constexpr int64_t kTrialElements = 4097;
 
@@ -47,14 +49,17 @@ absl::StatusOr<std::unique_ptr<OneShotLink>> OneShotLink::Create(int device, int
   link->ranks_.ranks = ranks;
   const int64_t inbox_bytes = OneShotInboxBytes(ranks);
   absl::StatusOr<std::unique_ptr<PeerMemory>> memory = PeerMemory::Create(
-      device, inbox_bytes + kCallsBytes + kTrialElements * int64_t{sizeof(float)});
+      device, inbox_bytes + kCallsBytes + kFlagBytes + kTrialElements * int64_t{sizeof(float)});
   if (!memory.ok()) return memory.status();
   link->memory_ = *std::move(memory);
   std::byte* const data = link->memory_->data();
   link->ranks_.calls = reinterpret_cast<unsigned long long*>(data + inbox_bytes);
-  link->trial_ = {data + inbox_bytes + kCallsBytes, ElementType::kFloat32, 1, kTrialElements};
+  link->ranks_.gave_up = reinterpret_cast<unsigned int*>(data + inbox_bytes + kCallsBytes);
+  link->trial_ = {data + inbox_bytes + kCallsBytes + kFlagBytes, ElementType::kFloat32, 1,
+                  kTrialElements};
   // No rank sends before it has this one's card.
-  absl::Status status = Done(cudaMemsetAsync(data, 0, inbox_bytes, cudaStreamPerThread));
+  absl::Status status =
+      Done(cudaMemsetAsync(data, 0, inbox_bytes + kCallsBytes + kFlagBytes, cudaStreamPerThread));
   status.Update(Done(cudaStreamSynchronize(cudaStreamPerThread)));
   status.Update(Done(cudaMallocHost(&link->aborted_, sizeof(*link->aborted_))));
   if (!status.ok()) return status;
