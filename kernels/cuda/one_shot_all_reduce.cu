@@ -129,17 +129,19 @@ template <typename T, typename Receive>
 __device__ void Exchange(const OneShotRanks& ranks, const T* x, int64_t elements, Receive receive) {
   WaitForEarlierKernels();
   AllowLaterKernels();
-  const Call call(ranks);
-  if (call.gave_up_before()) return;
   const int64_t groups = GroupsIn<T>(elements);
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t threads = int64_t{gridDim.x} * kThreads;
-  for (int64_t group = first; group < groups; group += threads) {
-    call.Send(group, LoadGroup(x, group, elements));
-  }
-  for (int64_t group = first; group < groups; group += threads) {
-    receive(call, group, LoadGroup(x, group, elements));
-  }
+  // A thread's first group, for few rows its only one, is loaded while the call is being counted.
+  uint2 first_bits = {};
+  if (first < groups) first_bits = LoadGroup(x, first, elements);
+  const auto own = [&](int64_t group) {
+    return group == first ? first_bits : LoadGroup(x, group, elements);
+  };
+  const Call call(ranks);
+  if (call.gave_up_before()) return;
+  for (int64_t group = first; group < groups; group += threads) call.Send(group, own(group));
+  for (int64_t group = first; group < groups; group += threads) receive(call, group, own(group));
 }
 
 template <typename T>
