@@ -24,6 +24,7 @@
 #include "kernels/cuda/one_shot_link.h"
 #include "kernels/cuda/peer_memory.h"
 #include "kernels/cuda/rank_order_sum.h"
+#include "worker/comm/exchange.h"
 #include "worker/comm/gloo_communicator.h"
 
 namespace weir {
@@ -61,6 +62,23 @@ absl::Status Cuda(cudaError_t error, absl::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
   (void)cudaGetLastError();  // It is told here.
   return absl::InternalError(absl::StrCat(what, ": ", cudaGetErrorString(error)));
+}
+
+// No two ranks may use one GPU.
+absl::Status CheckGpus(const std::vector<std::string>& cards) {
+  std::vector<std::string> gpus;
+  for (const std::string& card : cards) {
+    absl::StatusOr<std::string> gpu = GpuOfCard(card);
+    if (!gpu.ok()) return gpu.status();
+    const auto same = std::find(gpus.begin(), gpus.end(), *gpu);
+    if (same != gpus.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("ranks ", same - gpus.begin(), " and ",
+                                                     gpus.size(), " both use ", *gpu,
+                                                     "; each needs a GPU of its own"));
+    }
+    gpus.push_back(*std::move(gpu));
+  }
+  return absl::OkStatus();
 }
 
 // An NCCL communicator that does not block: calls return before what they enqueue is in the stream.
@@ -186,8 +204,8 @@ class NcclCommunicator : public Communicator {
     return this->status();
   }
   absl::Status NcclStatus(ncclResult_t result) const;
-  // Makes what waits for other ranks end, here and there. The others are told first: what the stream
-  // sends from then on means nothing. Any thread.
+  // Makes what waits for other ranks end, here and there. The others are told first: what the
+  // stream sends from then on means nothing. Any thread.
   void Stop() {
     host_->Abort();
     if (link_ != nullptr) link_->Abort();
@@ -217,9 +235,6 @@ class NcclCommunicator : public Communicator {
 
   // ---- Connecting ----
 
-  // Every rank's `bytes`, by rank, on all ranks; all are of the same length.
-  absl::StatusOr<std::vector<std::string>> Exchange(const std::string& bytes);
-  absl::Status CheckGpus(const std::vector<std::string>& cards) const;
   absl::Status ConnectNccl(absl::Duration join_timeout);
   absl::Status ConnectLink(const std::vector<std::string>& cards, const NcclOptions& options);
   absl::Status WarmUp();
@@ -329,7 +344,7 @@ absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   absl::StatusOr<std::unique_ptr<OneShotLink>> link = OneShotLink::Create(gpu_, rank(), size());
   if (!link.ok()) return link.status();
   link_ = *std::move(link);
-  const absl::StatusOr<std::vector<std::string>> cards = Exchange(link_->card());
+  const absl::StatusOr<std::vector<std::string>> cards = Exchange(*this, link_->card());
   if (!cards.ok()) return cards.status();
   status.Update(CheckGpus(*cards));
   if (status.ok()) {
@@ -339,38 +354,6 @@ absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   if (status.ok()) status.Update(ConnectLink(*cards, options));
   if (status.ok()) status.Update(WarmUp());
   return status;
-}
-
-absl::StatusOr<std::vector<std::string>> NcclCommunicator::Exchange(const std::string& bytes) {
-  const absl::StatusOr<std::vector<std::string>> gathered = Gather(bytes);
-  if (!gathered.ok()) return gathered.status();
-  std::string all;
-  for (const std::string& one : *gathered) all += one;
-  if (absl::Status status = Broadcast(all); !status.ok()) return status;
-  if (all.size() != bytes.size() * size()) {
-    return Checked(absl::InternalError("ranks of different versions of Weir have met"));
-  }
-  std::vector<std::string> exchanged;
-  for (int peer = 0; peer < size(); ++peer) {
-    exchanged.push_back(all.substr(peer * bytes.size(), bytes.size()));
-  }
-  return exchanged;
-}
-
-absl::Status NcclCommunicator::CheckGpus(const std::vector<std::string>& cards) const {
-  std::vector<std::string> gpus;
-  for (const std::string& card : cards) {
-    absl::StatusOr<std::string> gpu = GpuOfCard(card);
-    if (!gpu.ok()) return gpu.status();
-    const auto same = std::find(gpus.begin(), gpus.end(), *gpu);
-    if (same != gpus.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("ranks ", same - gpus.begin(), " and ",
-                                                     gpus.size(), " both use ", *gpu,
-                                                     "; each needs a GPU of its own"));
-    }
-    gpus.push_back(*std::move(gpu));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status NcclCommunicator::ConnectNccl(absl::Duration join_timeout) {
@@ -400,15 +383,13 @@ absl::Status NcclCommunicator::ConnectLink(const std::vector<std::string>& cards
   // Either all ranks have it or none: they tell each other what became of each stage.
   for (const bool last : {false, true}) {
     const absl::Status works = last ? link_->Try(stream_, kTrialPatience) : link_->Connect(cards);
-    const absl::StatusOr<std::vector<std::string>> votes = Exchange(works.ok() ? "y" : "n");
-    if (!votes.ok()) return votes.status();
-    const auto against = std::find(votes->begin(), votes->end(), "n");
-    if (against == votes->end()) continue;
+    const absl::StatusOr<int> refuses = FirstToRefuse(*this, works.ok());
+    if (!refuses.ok()) return refuses.status();
+    if (*refuses < 0) continue;
     link_.reset();
     if (options.log) {
       options.log(absl::StrCat("small sums go through NCCL, which takes longer: ",
-                               works.ok() ? absl::StrCat("rank ", against - votes->begin(),
-                                                         " cannot write to other GPUs")
+                               works.ok() ? absl::StrCat("rank ", *refuses, " cannot do without")
                                           : std::string(works.message())));
     }
     return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -85,40 +86,36 @@ class Rank {
     communicator_.reset();
     options.stream = stream_;
     options.log = Print;
-    absl::StatusOr<std::unique_ptr<Communicator>> connected =
-        ConnectNcclCommunicator(options, rendezvous);
-    status_ = absl::OkStatus();
-    status_.Update(connected.status());
-    if (connected.ok()) communicator_ = *std::move(connected);
+    communicator_.emplace(ConnectNcclCommunicator(options, rendezvous));
   }
 
-  const absl::Status& status() const { return status_; }
-  Communicator& communicator() { return *communicator_; }
+  absl::Status status() const { return communicator_->status(); }
+  Communicator& communicator() { return ***communicator_; }
   void Leave() { communicator_.reset(); }
   cudaStream_t stream() const { return stream_; }
 
-  // Waits for the stream as a backend does.
+  // Waits for the stream as a backend does, and as results count only if the group is well after
+  // them.
   absl::Status Wait() {
     absl::Time asked = absl::Now();
     while (true) {
       const cudaError_t state = cudaStreamQuery(stream_);
-      if (state == cudaSuccess) return communicator_->Poll();
+      if (state == cudaSuccess) return communicator().Poll();
       (void)cudaGetLastError();
       if (state != cudaErrorNotReady) return absl::InternalError(cudaGetErrorString(state));
       if (absl::Now() - asked < absl::Milliseconds(1)) continue;
       asked = absl::Now();
-      if (absl::Status status = communicator_->Poll(); !status.ok()) return status;
+      if (absl::Status status = communicator().Poll(); !status.ok()) return status;
     }
   }
 
   absl::Status Sum(const DeviceBytes& bytes, ElementType type, int64_t elements) {
-    return communicator_->AllReduceSum(Row(bytes, type, elements));
+    return communicator().AllReduceSum(Row(bytes, type, elements));
   }
 
  private:
   cudaStream_t stream_ = nullptr;
-  std::unique_ptr<Communicator> communicator_;
-  absl::Status status_;
+  std::optional<absl::StatusOr<std::unique_ptr<Communicator>>> communicator_;
 };
 
 NcclOptions Options(int rank, int size, absl::Duration timeout = absl::Seconds(30)) {
