@@ -86,7 +86,7 @@ class Rank {
     communicator_.reset();
     options.stream = stream_;
     options.log = Print;
-    communicator_.emplace(ConnectNcclCommunicator(options, rendezvous));
+    (void)communicator_.emplace(ConnectNcclCommunicator(options, rendezvous));
   }
 
   absl::Status status() const { return communicator_->status(); }
