@@ -39,8 +39,9 @@ constexpr int64_t kScratchBytes = 16 << 20;
 constexpr int64_t kWarmUpBytes = 64 << 10;
 // Shares of a sum are whole multiples of this, so that they begin where memory is fast.
 constexpr int64_t kShareElements = 64;
-// How long a trial of writing to each other's memory may take.
-constexpr absl::Duration kTrialPatience = absl::Seconds(5);
+// How long a trial of writing to each other's memory may take, and how long it may take to end:
+// well within what the others, who have succeeded, wait for the outcome.
+constexpr absl::Duration kTrialPatience = absl::Seconds(3);
 
 // Before NCCL is first used. No multicast over NVLink, which needs more of a host than peer access.
 // Connections are made when the group is, not in the midst of a capture, and a captured tensor is
@@ -61,7 +62,9 @@ ncclDataType_t TypeOf(const Tensor& x) {
 absl::Status Cuda(cudaError_t error, absl::string_view what) {
   if (error == cudaSuccess) return absl::OkStatus();
   (void)cudaGetLastError();  // It is told here.
-  return absl::InternalError(absl::StrCat(what, ": ", cudaGetErrorString(error)));
+  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
+  return error == cudaErrorMemoryAllocation ? absl::ResourceExhaustedError(message)
+                                            : absl::InternalError(message);
 }
 
 // No two ranks may use one GPU.
@@ -388,9 +391,10 @@ absl::Status NcclCommunicator::ConnectLink(const std::vector<std::string>& cards
     if (*refuses < 0) continue;
     link_.reset();
     if (options.log) {
-      options.log(absl::StrCat("small sums go through NCCL, which takes longer: ",
-                               works.ok() ? absl::StrCat("rank ", *refuses, " cannot do without")
-                                          : std::string(works.message())));
+      options.log(absl::StrCat(
+          "small sums go through NCCL, which takes longer: ",
+          works.ok() ? absl::StrCat("rank ", *refuses, " cannot write to other GPUs' memory")
+                     : std::string(works.message())));
     }
     return absl::OkStatus();
   }
