@@ -18,6 +18,8 @@ _FLAGS = [
     "--expt-relaxed-constexpr",
     "--extended-lambda",
     "--threads=0",
+    # Sandboxes share /tmp and number their processes alike, and so does nvcc its files there.
+    "--objdir-as-tempdir",
     "-Xcompiler=-fPIC,-Wall",
 ]
 

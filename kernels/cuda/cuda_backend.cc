@@ -286,19 +286,17 @@ class CudaBackend final : public Backend {
   absl::Status Synchronize() override {
     Check(cudaSetDevice(device_.gpu));
     auto checked = std::chrono::steady_clock::now();
-    while (status_.ok()) {
-      const cudaError_t state = cudaStreamQuery(stream_);
-      if (state == cudaSuccess) break;
-      if (state != cudaErrorNotReady) {
-        Check(state);
-        break;
-      }
-      if (wait_check_ == nullptr) continue;
+    cudaError_t state = cudaErrorNotReady;
+    while (status_.ok() && (state = cudaStreamQuery(stream_)) == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // it is no fault, and must not be taken for a launch's
       const auto now = std::chrono::steady_clock::now();
-      if (now - checked < kCheckInterval) continue;
+      if (wait_check_ == nullptr || now - checked < kCheckInterval) continue;
       checked = now;
       if (absl::Status status = wait_check_(); !status.ok()) return status;
     }
+    if (status_.ok()) Check(state);
+    // What was waited for may have ended only because a peer gave up.
+    if (status_.ok() && wait_check_ != nullptr) return wait_check_();
     return status_;
   }
 

@@ -29,26 +29,23 @@ __device__ inline void ChooseDecodeMoves(const DecodeHead& head, const float* lo
   const DecodeSequence& sequence = head.sequence;
   float* scores = head.attention.scores + head.first_slot();
   const int lane = threadIdx.x % 32;
-  DecodeSequence::Ring ring = {};
-  int newest = 0, oldest = 0, next = 0;
-  float newest_score = 0.0f, oldest_score = 0.0f;
-  if (lane < sequence.ring_count) {
-    ring = sequence.rings[lane];
-    oldest = OldestSlot(sequence, lane);
-    newest = NewestSlot(sequence, lane);
-    next =
-        sequence.sinks + lane * sequence.ring_slots + (ring.head + ring.size) % sequence.ring_slots;
-    if (ring.size > 0) {
-      const float scores_before[2] = {scores[newest], scores[oldest]};
-      const float probabilities[2] = {ReducedProbability(head, log2_sums, newest),
-                                      ReducedProbability(head, log2_sums, oldest)};
-      newest_score = UpdatedScore(head, scores_before[0], probabilities[0]);
-      oldest_score = UpdatedScore(head, scores_before[1], probabilities[1]);
-      scores[newest] = newest_score;
-      scores[oldest] = oldest_score;
-    }
+  DecodeSequence::Ring ring = {.oldest = -1, .newest = -1};
+  if (lane < sequence.ring_count) ring = sequence.rings[lane];
+  const int slots[3] = {ring.newest, ring.oldest, sequence.cached};
+  float before[2] = {};
+  if (ring.newest >= 0) {
+    before[0] = scores[ring.newest];
+    before[1] = scores[ring.oldest];
   }
-  const float token_score = ReducedProbability(head, log2_sums, sequence.cached);
+  float probabilities[3];
+  ReducedProbabilities(head, log2_sums, slots, probabilities);
+  const float newest_score = UpdatedScore(head, before[0], probabilities[0]);
+  const float oldest_score = UpdatedScore(head, before[1], probabilities[1]);
+  const float token_score = probabilities[2];
+  if (ring.newest >= 0) {
+    scores[ring.newest] = newest_score;
+    scores[ring.oldest] = oldest_score;
+  }
   int arrival = DecodeMoves::kToken;
   float arrival_score = token_score;
   int source = DecodeMoves::kNothing;
@@ -60,12 +57,12 @@ __device__ inline void ChooseDecodeMoves(const DecodeHead& head, const float* lo
       const bool wins = !ring.accepts && ChallengerWins(arrival_score, newest_score);
       if (ring.accepts || wins) {
         source = arrival;
-        target = ring.accepts ? next : newest;
+        target = ring.accepts ? ring.next : ring.newest;
         moved_score = arrival_score;
       }
       if (wins) atomicAdd(head.attention.swaps + level, 1ull);
     }
-    arrival = __shfl_sync(0xffffffff, oldest, level);
+    arrival = __shfl_sync(0xffffffff, ring.oldest, level);
     arrival_score = __shfl_sync(0xffffffff, oldest_score, level);
   }
   moves.sources[lane] = source;

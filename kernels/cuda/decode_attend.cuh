@@ -74,7 +74,8 @@ class DecodeAttendWarp {
     scale_ = 1.4426950408889634f * rsqrtf(static_cast<float>(kHeadDim));
   }
 
-  // Keys [begin, end) of the sequence, counted through its runs.
+  // Keys [begin, end) of the sequence, counted through its runs. Waits for earlier kernels unless
+  // there are none.
   __device__ void Attend(int begin, int end) {
 #pragma unroll
     for (auto& chunk : output_) {
@@ -84,13 +85,22 @@ class DecodeAttendWarp {
         for (float& value : tile) value = 0.0f;
       }
     }
+    bool waited = false;
     int run_begin = 0;
     for (int i = 0; i <= sequence_.segment_count && run_begin < end; ++i) {
       const KeyRun run = Run(i);
       const int first = max(begin - run_begin, 0);
       const int last = min(end - run_begin, run.count);
-      if (first < last) AttendRun(run, first, last);
       run_begin += run.count;
+      if (first >= last) continue;
+      // The cache is as the step before left it; queries and the token's own key are still being
+      // computed.
+      const bool own = i == sequence_.segment_count;
+      if (!own) LoadKeys(run, first, last);
+      if (!waited) WaitForEarlierKernels();
+      waited = true;
+      if (own) LoadKeys(run, first, last);
+      AttendRun(run, first, last);
     }
     sums_[0] = LineSum(sums_[0]);
     sums_[1] = LineSum(sums_[1]);
@@ -196,8 +206,8 @@ class DecodeAttendWarp {
     }
   }
 
+  // The first tile's keys are loaded already.
   __device__ void AttendRun(const KeyRun& run, int begin, int end) {
-    LoadKeys(run, begin, end);
     LoadQuery(run.rotation);
     for (int first = begin; first < end; first += kDecodeTile) {
       LoadValues(run, first, end);
@@ -291,13 +301,15 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(kDecodeWarps * 32)
     DecodeAttendKernel(const __grid_constant__ DecodeAttention attention) {
   __shared__ typename DecodeAttendWarp<kHeadDim>::Shared shared;
-  WaitForEarlierKernels();
   AllowLaterKernels();
   const int row = blockIdx.z;
   const DecodeSequence& sequence = attention.sequence[row];
   const int first_key = blockIdx.x * DecodeAttention::kKeysPerSplit;
   const int keys = sequence.cached + 1;
-  if (!sequence.active || first_key >= keys) return;
+  if (!sequence.active || first_key >= keys) {
+    WaitForEarlierKernels();
+    return;
+  }
 
   const int group = attention.query_heads / attention.kv_heads;
   const int head_blocks = (group + kDecodeHeads - 1) / kDecodeHeads;
@@ -309,6 +321,8 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
   const int begin = first_key + warp * kKeysPerWarp;
   attend.Attend(begin, min(begin + kKeysPerWarp, keys));
   attend.Store(shared, warp);
+  // What this block writes may still be read: a warp without keys has not waited.
+  WaitForEarlierKernels();
   __syncthreads();
 
   const int64_t first_result =

@@ -26,8 +26,11 @@ DecodeSequence PackDecode(const SequenceStep& sequence) {
   packed.decay = sequence.cascade.beta;
   for (int level = 0; level < packed.ring_count; ++level) {
     const RingAdmission& ring = sequence.rings[level];
-    packed.rings[level] = {.size = ring.size,
-                           .head = ring.head,
+    const int first = packed.sinks + level * packed.ring_slots;
+    const auto slot = [&](int entry) { return first + (ring.head + entry) % packed.ring_slots; };
+    packed.rings[level] = {.oldest = ring.size > 0 ? slot(0) : -1,
+                           .newest = ring.size > 0 ? slot(ring.size - 1) : -1,
+                           .next = slot(ring.size),
                            .arrives = ring.arrivals == 1,
                            .accepts = ring.new_entries() == 1};
   }

@@ -17,14 +17,16 @@ struct DecodeSequence {
   static constexpr int kMostRings = 32;
   static constexpr int kMostSegments = 1 + 2 * kMostRings;
 
+  // Slots count through the session's, as in KeySegment.
   struct Ring {
-    int size, head;  // as in RingAdmission
-    bool arrives;    // the ring has an arrival,
-    bool accepts;    // which becomes a new entry; else it challenges the newest one
+    int oldest, newest;  // slots of entries; -1 in a ring that has none
+    int next;            // where a new entry goes
+    bool arrives;        // the ring has an arrival,
+    bool accepts;        // which becomes a new entry; else it challenges the newest one
   };
 
-  bool active;  // false: the row belongs to nobody; only cache_slot may mean something
-  bool mean;    // HeadReduction::kMean
+  int active;  // 0: the row belongs to nobody; only cache_slot may mean something
+  int mean;    // HeadReduction::kMean
   int cache_slot;
   int cached;  // slots 0 .. cached - 1 are filled, each in one segment
   int segment_count;
@@ -73,7 +75,7 @@ struct DecodeAttention {
   float* partial_outputs;     // [sequences][kv_heads][Splits][group][head_dim]
   float2* partial_softmaxes;  // [sequences][kv_heads][Splits][group] maximum, sum
 
-  static constexpr int kKeysPerSplit = 256;
+  static constexpr int kKeysPerSplit = 512;
   // Blocks that share the keys of one head, for caches of this many slots.
   static constexpr int Splits(int slots) { return (slots + kKeysPerSplit) / kKeysPerSplit; }
 };

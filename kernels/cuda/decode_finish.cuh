@@ -12,7 +12,7 @@
 
 namespace weir {
 
-constexpr int kThreadSlots = 4;                              // whose scores a thread updates
+constexpr int kThreadSlots = 6;                              // whose scores a thread updates
 constexpr int kFinishSlots = kFinishThreads * kThreadSlots;  // and a block
 
 // log2 of the sum of 2^logit, of every query head; a warp each.
@@ -20,14 +20,24 @@ __device__ inline void CombineSoftmaxes(const DecodeHead& head, float* log2_sums
   const int lane = threadIdx.x % 32;
   const int group = head.group();
   const float2* partials = head.attention.partial_softmaxes + head.first_result();
+  constexpr int kLoads = 4;
   for (int i = threadIdx.x / 32; i < group; i += kFinishWarps) {
     float largest = -1e30f;
     float sum = 0.0f;
-    for (int split = lane; split < head.splits(); split += 32) {
-      const float2 partial = partials[static_cast<int64_t>(split) * group + i];
-      const float larger = fmaxf(largest, partial.x);
-      sum = sum * Exp2(largest - larger) + partial.y * Exp2(partial.x - larger);
-      largest = larger;
+    for (int first = lane; first < head.splits(); first += kLoads * 32) {
+      float2 loaded[kLoads];
+#pragma unroll
+      for (int j = 0; j < kLoads; ++j) {
+        const int split = first + j * 32;
+        loaded[j] = split < head.splits() ? partials[static_cast<int64_t>(split) * group + i]
+                                          : make_float2(-1e30f, 0.0f);
+      }
+#pragma unroll
+      for (const float2 partial : loaded) {
+        const float larger = fmaxf(largest, partial.x);
+        sum = sum * Exp2(largest - larger) + partial.y * Exp2(partial.x - larger);
+        largest = larger;
+      }
     }
     for (int distance = 16; distance > 0; distance /= 2) {
       const float other = __shfl_xor_sync(0xffffffff, largest, distance);
@@ -73,50 +83,73 @@ __device__ inline void CombineOutputs(const DecodeHead& head, const float* log2_
   }
 }
 
-// Of a part of the slots, but those whose scores AdmitToken updates.
-__device__ inline void UpdateScores(const DecodeHead& head, const float* log2_sums, int part) {
-  const DecodeSequence& sequence = head.sequence;
-  float* scores = head.attention.scores + head.first_slot();
-  const int first = part * kFinishSlots + threadIdx.x;
-  float before[kThreadSlots];
-  float probabilities[kThreadSlots];
+// A thread's slots of a part, whose scores it updates, but those that AdmitToken does.
+class ScoreUpdate {
+ public:
+  // Reads the scores as they are: nothing in this step has changed them.
+  __device__ ScoreUpdate(const DecodeHead& head, int part)
+      : head_(head), scores_(head.attention.scores + head.first_slot()) {
+    const DecodeSequence& sequence = head.sequence;
 #pragma unroll
-  for (int i = 0; i < kThreadSlots; ++i) {
-    const int slot = first + i * kFinishThreads;
-    if (slot >= sequence.cached) continue;
-    before[i] = scores[slot];
-    probabilities[i] = ReducedProbability(head, log2_sums, slot);
-  }
-#pragma unroll
-  for (int i = 0; i < kThreadSlots; ++i) {
-    const int slot = first + i * kFinishThreads;
-    if (slot >= sequence.cached) continue;
-    bool others = false;
-    if (slot >= sequence.sinks) {
-      const int ring = (slot - sequence.sinks) / sequence.ring_slots;
-      others = slot == NewestSlot(sequence, ring) || slot == OldestSlot(sequence, ring);
+    for (int i = 0; i < kThreadSlots; ++i) {
+      const int slot = part * kFinishSlots + i * kFinishThreads + static_cast<int>(threadIdx.x);
+      slots_[i] = slot < sequence.cached ? slot : -1;
     }
-    if (!others) scores[slot] = UpdatedScore(head, before[i], probabilities[i]);
+    for (int ring = 0; ring < sequence.ring_count; ++ring) {
+      const int oldest = sequence.rings[ring].oldest;
+      const int newest = sequence.rings[ring].newest;
+#pragma unroll
+      for (int& slot : slots_) {
+        if (slot == oldest || slot == newest) slot = -1;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kThreadSlots; ++i) {
+      before_[i] = slots_[i] >= 0 ? scores_[slots_[i]] : 0.0f;
+    }
   }
-}
+
+  __device__ void Run(const float* log2_sums) const {
+    float probabilities[kThreadSlots];
+    ReducedProbabilities(head_, log2_sums, slots_, probabilities);
+#pragma unroll
+    for (int i = 0; i < kThreadSlots; ++i) {
+      if (slots_[i] < 0) continue;
+      scores_[slots_[i]] = UpdatedScore(head_, before_[i], probabilities[i]);
+    }
+  }
+
+ private:
+  const DecodeHead& head_;
+  float* scores_;
+  int slots_[kThreadSlots];
+  float before_[kThreadSlots];
+};
 
 // Grid: (1 + parts of the slots, kv_heads, sequences). Block 0 admits, which takes longest.
 __global__ void __launch_bounds__(kFinishThreads)
     DecodeFinishKernel(const __grid_constant__ DecodeAttention attention) {
   __shared__ float log2_sums[kMostGroup];
-  WaitForEarlierKernels();
   AllowLaterKernels();
   const int row = blockIdx.z;
   const DecodeSequence& sequence = attention.sequence[row];
-  if (!sequence.active) return;
+  if (!sequence.active) {
+    WaitForEarlierKernels();
+    return;
+  }
   const DecodeHead head = {attention, sequence, row, static_cast<int>(blockIdx.y)};
-  CombineSoftmaxes(head, log2_sums);
-  __syncthreads();
   if (blockIdx.x == 0) {
+    WaitForEarlierKernels();
+    CombineSoftmaxes(head, log2_sums);
+    __syncthreads();
     AdmitToken(head, log2_sums);
   } else {
     const int part = static_cast<int>(blockIdx.x) - 1;
-    UpdateScores(head, log2_sums, part);
+    const ScoreUpdate update(head, part);
+    WaitForEarlierKernels();
+    CombineSoftmaxes(head, log2_sums);
+    __syncthreads();
+    update.Run(log2_sums);
     CombineOutputs(head, log2_sums, part, static_cast<int>(gridDim.x) - 1);
   }
 }

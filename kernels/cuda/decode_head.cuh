@@ -39,40 +39,40 @@ struct DecodeHead {
   }
 };
 
-// The probability of a key, of all query heads together. Loads come four at a time: one after
-// another they would take most of the kernel.
-__device__ inline float ReducedProbability(const DecodeHead& head, const float* log2_sums,
-                                           int slot) {
+// The probabilities of some keys, of all query heads together. A slot below 0 is no key. All loads
+// of four heads come before the first is used: one after another they would take most of the
+// kernel.
+template <int kCount>
+__device__ void ReducedProbabilities(const DecodeHead& head, const float* log2_sums,
+                                     const int (&slots)[kCount], float (&reduced)[kCount]) {
   const int group = head.group();
-  float reduced = 0.0f;
-  for (int first = 0; first < group; first += 4) {
-    float logits[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (first + i < group) logits[i] = head.logits(first + i)[slot];
+  for (int i = 0; i < kCount; ++i) reduced[i] = 0.0f;
+  for (int first = 0; first < group; first += 4) {
+    float logits[4][kCount];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float* row = head.logits(min(first + j, group - 1));
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) logits[j][i] = slots[i] >= 0 ? row[slots[i]] : 0.0f;
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (first + i >= group) continue;
-      const float probability = Exp2(logits[i] - log2_sums[first + i]);
-      reduced = head.sequence.mean ? reduced + probability : fmaxf(reduced, probability);
+    for (int j = 0; j < 4; ++j) {
+      if (first + j >= group) continue;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const float probability = Exp2(logits[j][i] - log2_sums[first + j]);
+        reduced[i] = head.sequence.mean ? reduced[i] + probability : fmaxf(reduced[i], probability);
+      }
     }
   }
-  return head.sequence.mean ? reduced / static_cast<float>(group) : reduced;
+  if (!head.sequence.mean) return;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) reduced[i] /= static_cast<float>(group);
 }
 
 __device__ inline float UpdatedScore(const DecodeHead& head, float score, float probability) {
   return static_cast<float>(head.sequence.decay * score + probability);
-}
-
-// A ring's newest and oldest slots, counted through the session's.
-__device__ inline int NewestSlot(const DecodeSequence& sequence, int ring) {
-  const DecodeSequence::Ring& counters = sequence.rings[ring];
-  return sequence.sinks + ring * sequence.ring_slots +
-         (counters.head + counters.size + sequence.ring_slots - 1) % sequence.ring_slots;
-}
-__device__ inline int OldestSlot(const DecodeSequence& sequence, int ring) {
-  return sequence.sinks + ring * sequence.ring_slots + sequence.rings[ring].head;
 }
 
 }  // namespace weir
