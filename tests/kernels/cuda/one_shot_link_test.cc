@@ -21,8 +21,8 @@
 #include "kernels/cuda/peer_memory.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/worker/comm/folder_rendezvous.h"
-#include "tests/worker/comm/in_memory_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
+#include "worker/comm/in_memory_rendezvous.h"
 
 namespace weir {
 namespace {

@@ -13,8 +13,8 @@
 
 #include "absl/status/statusor.h"
 #include "tests/kernels/cuda/device_array.h"
-#include "tests/worker/comm/in_memory_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
+#include "worker/comm/in_memory_rendezvous.h"
 #include "worker/comm/nccl_communicator.h"
 
 namespace weir {

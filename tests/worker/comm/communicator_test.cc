@@ -18,9 +18,9 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/worker/comm/in_memory_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "worker/comm/gloo_communicator.h"
+#include "worker/comm/in_memory_rendezvous.h"
 #include "worker/comm/in_process_group.h"
 #include "worker/comm/single_communicator.h"
 

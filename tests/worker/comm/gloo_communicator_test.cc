@@ -21,8 +21,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/comm/folder_rendezvous.h"
-#include "tests/worker/comm/in_memory_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
+#include "worker/comm/in_memory_rendezvous.h"
 
 namespace weir {
 namespace {

@@ -30,8 +30,8 @@
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"
 #include "tests/worker/comm/folder_rendezvous.h"
-#include "tests/worker/comm/in_memory_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
+#include "worker/comm/in_memory_rendezvous.h"
 
 namespace weir {
 namespace {
