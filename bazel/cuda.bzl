@@ -23,13 +23,12 @@ _FLAGS = [
     "-Xcompiler=-fPIC,-Wall",
 ]
 
-# How a library of the toolkit is linked. libcudart is static; the others exist as shared libraries only
-# or are too large to copy, and are looked for beside the executable, then where the toolkit was.
+# How a library of the toolkit is linked. libcudart is static; cuBLAS is shared, and for benchmarks only.
+# What the executable needs besides, it loads when it is first needed (dlopen), so that it starts where
+# there is none.
 _LIBRARIES = {
     "cublas": ["-lcublas"],
-    "cublasLt": ["-lcublasLt"],
     "cudart": ["-l:libcudart_static.a", "-ldl", "-lrt", "-pthread"],
-    "cudnn": ["-lcudnn"],
     "nccl": ["-lnccl"],
 }
 
@@ -107,6 +106,7 @@ def cuda_library(
         copts = [],
         libraries = [],
         alwayslink = False,
+        target_compatible_with = NEEDS_CUDA,
         testonly = False,
         visibility = None):
     """A cc_library whose sources nvcc compiles, .cc files too: they may include CUDA's headers.
@@ -119,12 +119,13 @@ def cuda_library(
       architectures: for code that only some GPUs run, their names ("90a"); by default the code is
           compiled for every one in --//bazel:cuda_architectures.
       copts: more flags for nvcc.
-      libraries: of the toolkit, besides cudart: "cublas", "cublasLt", "cudnn", "nccl".
+      libraries: of the toolkit, besides cudart: "cublas", "nccl".
       alwayslink: as of cc_library; for tests, which nothing refers to by name.
+      target_compatible_with: NEEDS_NCCL for code that includes nccl.h.
       testonly: as of any rule.
       visibility: as of any rule.
     """
-    compatible = NEEDS_NCCL if "nccl" in libraries else NEEDS_CUDA
+    compatible = NEEDS_NCCL if "nccl" in libraries else target_compatible_with
     _cuda_objects(
         name = name + "_objects",
         srcs = srcs,
