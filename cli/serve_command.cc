@@ -141,10 +141,10 @@ class Serve {
   static void Describe(const v1::Model& model) {
     std::cout << absl::StrFormat(
                      "%s on %d x %s\nroom for %d sessions of %s: %d sinks and %d slots in %d "
-                     "sub-caches each, whatever a session reads",
+                     "sub-caches each, whatever a session reads; there is memory for %d",
                      model.name(), model.tensor_parallel(), model.device(), model.session_slots(),
                      Bytes(model.session_bytes()), model.cascade().sinks(), model.cascade().slots(),
-                     model.cascade().sub_caches())
+                     model.cascade().sub_caches(), model.sessions_that_fit())
               << std::endl;
   }
 

@@ -84,6 +84,9 @@ class Backend {
   // the device waiting for ever. Null: nothing is asked.
   virtual void SetWaitCheck(std::function<absl::Status()> check) {}
 
+  // Bytes of device memory that are still to be had, as the system tells.
+  virtual absl::StatusOr<int64_t> FreeBytes() const = 0;
+
   // ---- Start-up. RESOURCE_EXHAUSTED names what did not fit. ----
 
   virtual absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) = 0;

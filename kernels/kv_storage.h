@@ -33,6 +33,8 @@ class KvStorage {
   virtual const KvShape& shape() const = 0;
   // Bytes of device memory held, a constant.
   virtual int64_t bytes() const = 0;
+  // Device memory that one more session takes, its part of scratch memory included.
+  virtual int64_t bytes_per_session() const = 0;
   // Challenges won at each sub-cache level so far: arrivals that were not accepted and took the
   // newest slot. All sessions, layers and heads. Waits for everything enqueued.
   virtual std::vector<int64_t> swaps() const = 0;

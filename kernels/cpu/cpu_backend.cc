@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,6 +52,17 @@ class CpuBackend final : public Backend {
     return absl::StrCat("cpu (", InstructionSet(), ", ", pool_.threads(), " threads)");
   }
   ElementType activation_type() const override { return ElementType::kFloat32; }
+
+  absl::StatusOr<int64_t> FreeBytes() const override {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key, unit;
+    int64_t kibibytes = 0;
+    while (meminfo >> key >> kibibytes) {
+      if (key == "MemAvailable:") return kibibytes * 1024;
+      std::getline(meminfo, unit);
+    }
+    return absl::UnavailableError("/proc/meminfo does not tell MemAvailable");
+  }
 
   absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) override {
     absl::StatusOr<AlignedMemory> memory = AlignedMemory::Allocate(

@@ -31,6 +31,7 @@ class CpuKvStorage final : public KvStorage {
 
   const KvShape& shape() const override { return shape_; }
   int64_t bytes() const override { return memory_.bytes(); }
+  int64_t bytes_per_session() const override { return memory_.bytes() / shape_.sessions; }
   std::vector<int64_t> swaps() const override { return swaps_; }
   SlotContents Read(int cache_slot, int layer, int kv_head) const override;
 

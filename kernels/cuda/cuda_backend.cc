@@ -68,6 +68,15 @@ class CudaBackend final : public Backend {
     wait_check_ = std::move(check);
   }
 
+  absl::StatusOr<int64_t> FreeBytes() const override {
+    size_t free = 0;
+    size_t total = 0;
+    cudaError_t error = cudaSetDevice(device_.gpu);
+    if (error == cudaSuccess) error = cudaMemGetInfo(&free, &total);
+    if (error != cudaSuccess) return CudaStatus(error, "asking for free memory");
+    return std::max<int64_t>(0, static_cast<int64_t>(free) - kReservedBytes);
+  }
+
   // ---- Start-up ----
 
   absl::StatusOr<Tensor> AllocateTensor(ElementType type, int64_t rows, int64_t cols) override {
@@ -302,6 +311,8 @@ class CudaBackend final : public Backend {
 
  private:
   static constexpr std::chrono::milliseconds kCheckInterval{1};
+  // For kernels' code and recordings, which CUDA loads when they are first used.
+  static constexpr int64_t kReservedBytes = 512 << 20;
 
   ChunkPass Chunk(CudaKvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
                   Tensor row_scores) const {

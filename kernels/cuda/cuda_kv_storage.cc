@@ -127,6 +127,14 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   return CudaStatus(error, "preparing the KV caches");
 }
 
+int64_t CudaKvStorage::bytes_per_session() const {
+  const int64_t logits = int64_t{shape_.query_heads} * (shape_.slots + 1);
+  const int64_t results =
+      int64_t{shape_.query_heads} * DecodeAttention::Splits(shape_.slots) * (shape_.head_dim + 2);
+  return slots_memory_.bytes() / shape_.sessions +
+         (logits + results) * static_cast<int64_t>(sizeof(float));
+}
+
 LayerSlots CudaKvStorage::layer_slots(int cache_slot, int layer) const {
   assert(cache_slot >= 0 && cache_slot < shape_.sessions);
   assert(layer >= 0 && layer < shape_.layers);

@@ -41,6 +41,7 @@ class CudaKvStorage final : public KvStorage {
 
   const KvShape& shape() const override { return shape_; }
   int64_t bytes() const override { return slots_memory_.bytes(); }
+  int64_t bytes_per_session() const override;
   std::vector<int64_t> swaps() const override;
   SlotContents Read(int cache_slot, int layer, int kv_head) const override;
 

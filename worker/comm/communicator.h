@@ -25,6 +25,13 @@ class Communicator {
 
   // x = sum of x over ranks, in place; every rank gets the same bits.
   virtual absl::Status AllReduceSum(Tensor x) = 0;
+  // The same in two steps, for a long sum that other work is to hide: what is enqueued between them
+  // runs beside the sum and leaves x alone; what is enqueued after FinishSum sees the sum that was
+  // started first of those not finished. Not while a step is recorded.
+  virtual absl::Status StartSum(Tensor x) { return AllReduceSum(x); }
+  virtual absl::Status FinishSum() { return absl::OkStatus(); }
+  // Whether StartSum leaves anything to run beside other work.
+  virtual bool overlaps() const { return false; }
   // `out` = the ranks' `x` one after the other: size() blocks shaped like x. out.rows = size() *
   // x.rows.
   virtual absl::Status AllGather(Tensor x, Tensor out) = 0;

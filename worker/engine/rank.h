@@ -52,6 +52,8 @@ class Rank {
   const CascadeLimits& cascade_limits() const { return executor_->limits(); }
   // Bytes that one session's cache takes on this rank, a constant.
   int64_t session_bytes() const { return executor_->session_bytes(); }
+  // Sessions that this rank's device has memory for now, those it was loaded for included.
+  absl::StatusOr<int64_t> SessionsThatFit() const { return executor_->SessionsThatFit(); }
 
  private:
   explicit Rank(const RankOptions& options) : options_(options) {}

@@ -218,6 +218,12 @@ absl::StatusOr<std::vector<HeadMemory>> StepExecutor::Inspect(const Inspection& 
   return all;
 }
 
+absl::StatusOr<int64_t> StepExecutor::SessionsThatFit() const {
+  const absl::StatusOr<int64_t> free = model_->backend().FreeBytes();
+  if (!free.ok()) return free.status();
+  return sessions() + *free / kv_->bytes_per_session();
+}
+
 std::vector<SubCacheStats> StepExecutor::SubCacheTotals() const {
   const std::vector<int64_t> swaps = kv_->swaps();
   const int64_t heads = int64_t{model_->config().layers} * model_->kv_heads();

@@ -72,6 +72,8 @@ class StepExecutor {
   const KvCache& cache(int cache_slot) const { return *caches_[cache_slot]; }
   // Bytes that one session's cache takes on this rank, a constant.
   int64_t session_bytes() const { return session_bytes_; }
+  // Sessions that this rank's device has memory for, those of Create included.
+  absl::StatusOr<int64_t> SessionsThatFit() const;
   // Totals since start. Waits for the device.
   std::vector<SubCacheStats> SubCacheTotals() const;
   absl::Duration all_reduce_time() const {

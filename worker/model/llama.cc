@@ -62,46 +62,96 @@ void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> grou
                   model_->config().norm_epsilon, normed_.Rows(0, rows_));
 }
 
-absl::Status LlamaForward::AllReduce(Communicator& communicator, Tensor x) {
+// The sum over ranks of one half of a chunk hides under the products of the other. Small sums take
+// less time than the products would lose.
+void LlamaForward::SplitRows(const Communicator& communicator) {
+  constexpr int64_t kLeastRows = 512;
+  parts_.clear();
+  if (!communicator.overlaps() || groups_.size() != 1 || rows_ < kLeastRows) {
+    parts_.push_back({0, rows_, groups_});
+    return;
+  }
+  const int64_t half = rows_ / 2;
+  parts_.push_back({0, half, {{0, static_cast<int>(half)}}});
+  parts_.push_back({half, rows_ - half, {{0, static_cast<int>(rows_ - half)}}});
+}
+
+absl::Status LlamaForward::StartSum(Communicator& communicator, Tensor x) {
   if (communicator.size() == 1) return absl::OkStatus();
   const absl::Time start = absl::Now();
-  absl::Status status = communicator.AllReduceSum(x);
+  absl::Status status =
+      parts_.size() == 1 ? communicator.AllReduceSum(x) : communicator.StartSum(x);
   all_reduce_time_ += absl::Now() - start;
   return status;
+}
+
+absl::Status LlamaForward::FinishSum(Communicator& communicator) {
+  return parts_.size() == 1 ? absl::OkStatus() : communicator.FinishSum();
+}
+
+void LlamaForward::Project(const Part& part, int layer) {
+  model_->backend().MatMul(part.groups, normed_.Rows(part.first_row, part.rows),
+                           *model_->weights().layers[layer].qkv,
+                           qkv_.Rows(part.first_row, part.rows));
+}
+
+absl::Status LlamaForward::Output(Communicator& communicator, const Part& part, int layer) {
+  const Tensor delta = delta_.Rows(part.first_row, part.rows);
+  model_->backend().MatMul(part.groups, attention_.Rows(part.first_row, part.rows),
+                           *model_->weights().layers[layer].output, delta);
+  return StartSum(communicator, delta);
+}
+
+absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& part, int layer) {
+  if (absl::Status status = FinishSum(communicator); !status.ok()) return status;
+  const LayerWeights& weights = model_->weights().layers[layer];
+  Backend& backend = model_->backend();
+  const Tensor normed = normed_.Rows(part.first_row, part.rows);
+  const Tensor delta = delta_.Rows(part.first_row, part.rows);
+  const Tensor gate_up = gate_up_.Rows(part.first_row, part.rows);
+  const Tensor activated = activated_.Rows(part.first_row, part.rows);
+  backend.AddRmsNorm(residual_.Rows(part.first_row, part.rows), delta, weights.feed_forward_norm,
+                     model_->config().norm_epsilon, normed);
+  backend.MatMul(part.groups, normed, *weights.gate_up, gate_up);
+  backend.SwiGlu(gate_up, activated);
+  backend.MatMul(part.groups, activated, *weights.down, delta);
+  return StartSum(communicator, delta);
+}
+
+absl::Status LlamaForward::EndLayer(Communicator& communicator, const Part& part, int layer) {
+  if (absl::Status status = FinishSum(communicator); !status.ok()) return status;
+  const LlamaWeights& weights = model_->weights();
+  const bool last = layer + 1 == model_->config().layers;
+  const Tensor norm = last ? weights.output_norm : weights.layers[layer + 1].attention_norm;
+  model_->backend().AddRmsNorm(
+      residual_.Rows(part.first_row, part.rows), delta_.Rows(part.first_row, part.rows), norm,
+      model_->config().norm_epsilon, normed_.Rows(part.first_row, part.rows));
+  return absl::OkStatus();
 }
 
 absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, int begin,
                                      int end) {
   assert(communicator.rank() == model_->rank() && communicator.size() == model_->ranks());
-
-  const LlamaWeights& weights = model_->weights();
-  Backend& backend = model_->backend();
-  const float epsilon = model_->config().norm_epsilon;
-  const Tensor residual = residual_.Rows(0, rows_);
-  const Tensor normed = normed_.Rows(0, rows_);
-  const Tensor delta = delta_.Rows(0, rows_);
+  SplitRows(communicator);
   const Tensor qkv = qkv_.Rows(0, rows_);
   const Tensor attention = attention_.Rows(0, rows_);
-  const Tensor gate_up = gate_up_.Rows(0, rows_);
-  const Tensor activated = activated_.Rows(0, rows_);
-
+  Backend& backend = model_->backend();
+  for (const Part& part : parts_) {
+    if (begin < end) Project(part, begin);
+  }
   for (int i = begin; i < end; ++i) {
-    const LayerWeights& layer = weights.layers[i];
-    backend.MatMul(groups_, normed, *layer.qkv, qkv);
     backend.Attend(kv, i, *step_, qkv, attention, row_scores_);
     backend.Admit(kv, i, *step_, qkv, row_scores_);
-    backend.MatMul(groups_, attention, *layer.output, delta);
-    if (absl::Status status = AllReduce(communicator, delta); !status.ok()) return status;
-    backend.AddRmsNorm(residual, delta, layer.feed_forward_norm, epsilon, normed);
-
-    backend.MatMul(groups_, normed, *layer.gate_up, gate_up);
-    backend.SwiGlu(gate_up, activated);
-    backend.MatMul(groups_, activated, *layer.down, delta);
-    if (absl::Status status = AllReduce(communicator, delta); !status.ok()) return status;
-    const bool last = i + 1 == model_->config().layers;
-    backend.AddRmsNorm(residual, delta,
-                       last ? weights.output_norm : weights.layers[i + 1].attention_norm, epsilon,
-                       normed);
+    for (const Part& part : parts_) {
+      if (absl::Status status = Output(communicator, part, i); !status.ok()) return status;
+    }
+    for (const Part& part : parts_) {
+      if (absl::Status status = FeedForward(communicator, part, i); !status.ok()) return status;
+    }
+    for (const Part& part : parts_) {
+      if (absl::Status status = EndLayer(communicator, part, i); !status.ok()) return status;
+      if (i + 1 < end) Project(part, i + 1);
+    }
   }
   return absl::OkStatus();
 }

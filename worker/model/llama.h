@@ -86,7 +86,20 @@ class LlamaForward {
  private:
   explicit LlamaForward(const LlamaModel* model) : model_(model) {}
 
-  absl::Status AllReduce(Communicator& communicator, Tensor x);
+  // Consecutive rows that are summed over the ranks at once.
+  struct Part {
+    int64_t first_row;
+    int64_t rows;
+    std::vector<RowGroup> groups;  // counted from first_row
+  };
+
+  void SplitRows(const Communicator& communicator);
+  void Project(const Part& part, int layer);
+  absl::Status Output(Communicator& communicator, const Part& part, int layer);
+  absl::Status FeedForward(Communicator& communicator, const Part& part, int layer);
+  absl::Status EndLayer(Communicator& communicator, const Part& part, int layer);
+  absl::Status StartSum(Communicator& communicator, Tensor x);
+  absl::Status FinishSum(Communicator& communicator);
 
   const LlamaModel* model_;
   // Activations for max_rows each.
@@ -100,6 +113,7 @@ class LlamaForward {
   Tensor activated_;   // [feed_forward]
 
   int64_t rows_ = 0;
+  std::vector<Part> parts_;
   const DeviceStep* step_ = nullptr;
   std::vector<RowGroup> groups_;
   absl::Duration all_reduce_time_;

@@ -131,6 +131,9 @@ v1::Model ModelHost::Describe() const {
   const int ranks = rank_->options().tensor_parallel;
   model.set_session_bytes(rank_->session_bytes() * ranks);
   model.set_session_slots(rank_->options().engine.max_sessions);
+  if (const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit(); fit.ok()) {
+    model.set_sessions_that_fit(*fit);
+  }
   model.set_tensor_parallel(ranks);
   model.set_device(rank_->device_description());
   return model;

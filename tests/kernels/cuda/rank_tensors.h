@@ -58,7 +58,8 @@ inline std::vector<uint8_t> SumInOrder(const std::vector<std::vector<uint8_t>>& 
                                        ElementType type, std::string* error) {
   std::vector<uint8_t> sums(inputs[0].size());
   const int64_t elements = static_cast<int64_t>(sums.size()) / ElementBytes(type);
-  const double rounding = type == ElementType::kFloat32 ? 0.0 : std::ldexp(1.0, -9);
+  const double rounding =
+      type == ElementType::kFloat32 ? 0.0 : std::ldexp(1.0, -8);  // half of the last of 8 bits
   for (int64_t i = 0; i < elements; ++i) {
     float sum = static_cast<float>(ElementAt(inputs[0], type, i));
     double exact = sum;
