@@ -29,7 +29,6 @@ _FLAGS = [
 _LIBRARIES = {
     "cublas": ["-lcublas"],
     "cudart": ["-l:libcudart_static.a", "-ldl", "-lrt", "-pthread"],
-    "nccl": ["-lnccl"],
 }
 
 def _gencode_flags(ctx):
@@ -119,20 +118,19 @@ def cuda_library(
       architectures: for code that only some GPUs run, their names ("90a"); by default the code is
           compiled for every one in --//bazel:cuda_architectures.
       copts: more flags for nvcc.
-      libraries: of the toolkit, besides cudart: "cublas", "nccl".
+      libraries: of the toolkit, besides cudart: "cublas".
       alwayslink: as of cc_library; for tests, which nothing refers to by name.
       target_compatible_with: NEEDS_NCCL for code that includes nccl.h.
       testonly: as of any rule.
       visibility: as of any rule.
     """
-    compatible = NEEDS_NCCL if "nccl" in libraries else target_compatible_with
     _cuda_objects(
         name = name + "_objects",
         srcs = srcs,
         hdrs = hdrs,
         architectures = architectures,
         copts = copts,
-        target_compatible_with = compatible,
+        target_compatible_with = target_compatible_with,
         testonly = testonly,
         visibility = ["//visibility:private"],
         deps = deps,
@@ -146,7 +144,7 @@ def cuda_library(
         hdrs = hdrs,
         linkopts = linkopts,
         alwayslink = alwayslink,
-        target_compatible_with = compatible,
+        target_compatible_with = target_compatible_with,
         testonly = testonly,
         visibility = visibility,
         deps = deps,

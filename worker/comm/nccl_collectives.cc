@@ -1,0 +1,102 @@
+#include "worker/comm/nccl_collectives.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+
+#include "kernels/cuda/rank_order_sum.h"
+
+namespace weir {
+namespace {
+
+// Sums of more than two ranks go through memory of this size, piece by piece. Behind it are a few
+// bytes for what is summed when ranks connect.
+constexpr int64_t kScratchBytes = 16 << 20;
+constexpr int64_t kWarmUpBytes = 64 << 10;
+// Shares of a sum are whole multiples of this, so that they begin where memory is fast.
+constexpr int64_t kShareElements = 64;
+
+ncclDataType_t TypeOf(const Tensor& x) {
+  return x.type == ElementType::kBFloat16 ? ncclBfloat16 : ncclFloat32;
+}
+
+}  // namespace
+
+NcclCollectives::~NcclCollectives() {
+  if (scratch_ != nullptr) (void)cudaFree(scratch_);
+}
+
+absl::Status NcclCollectives::Allocate() {
+  return GpuStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
+}
+
+absl::Status NcclCollectives::WarmUp() {
+  // What is to go wrong shall go wrong here, and what NCCL makes at the first use be made.
+  const Tensor x{static_cast<std::byte*>(scratch_) + kScratchBytes, ElementType::kBFloat16, 1,
+                 group_.size() * kShareElements + 1};
+  assert(x.elements() * ElementBytes(x.type) <= kWarmUpBytes);
+  absl::Status status =
+      GpuStatus(cudaMemsetAsync(x.data, 0, kWarmUpBytes, group_.stream()), "cannot clear");
+  if (status.ok()) status.Update(Sum(x));
+  if (status.ok()) status.Update(Gather(x, scratch_));
+  if (status.ok()) status.Update(group_.WaitForStream());
+  return status;
+}
+
+absl::Status NcclCollectives::Gather(Tensor x, void* out) {
+  return group_.EnqueueNccl([&](ncclComm_t communicator) {
+    return group_.nccl().library().AllGather(x.data, out, x.elements(), TypeOf(x), communicator,
+                                             group_.stream());
+  });
+}
+
+absl::Status NcclCollectives::Sum(Tensor x) {
+  const int size = group_.size();
+  if (size <= 2) {
+    // Two have no order but one, and their sum is rounded once.
+    return group_.EnqueueNccl([&](ncclComm_t communicator) {
+      return group_.nccl().library().AllReduce(x.data, x.data, x.elements(), TypeOf(x), ncclSum,
+                                               communicator, group_.stream());
+    });
+  }
+  const int64_t fit = kScratchBytes / ElementBytes(x.type);
+  for (int64_t begin = 0; begin < x.elements();) {
+    const int64_t left = x.elements() - begin;
+    const int64_t share = std::min(left, fit) / size / kShareElements * kShareElements;
+    const int64_t count = share > 0 ? share * size : left;
+    const Tensor piece{static_cast<std::byte*>(x.data) + begin * ElementBytes(x.type), x.type, 1,
+                       count};
+    const absl::Status status = share > 0 ? SumByShares(piece, share) : SumGathered(piece);
+    if (!status.ok()) return status;
+    begin += count;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclCollectives::SumByShares(Tensor x, int64_t share) {
+  // Rank r sums share r and hands it round.
+  absl::Status status = group_.EnqueueNccl([&](ncclComm_t communicator) {
+    return group_.nccl().library().AlltoAll(x.data, scratch_, share, TypeOf(x), communicator,
+                                            group_.stream());
+  });
+  if (!status.ok()) return status;
+  void* const own = static_cast<std::byte*>(x.data) + group_.rank() * share * ElementBytes(x.type);
+  status.Update(SumScratch(x.type, share, own));
+  if (!status.ok()) return status;
+  return Gather({own, x.type, 1, share}, x.data);
+}
+
+absl::Status NcclCollectives::SumGathered(Tensor x) {
+  if (absl::Status status = Gather(x, scratch_); !status.ok()) return status;
+  return SumScratch(x.type, x.elements(), x.data);
+}
+
+absl::Status NcclCollectives::SumScratch(ElementType type, int64_t elements, void* out) {
+  return group_.Checked(
+      GpuStatus(LaunchRankOrderSum(scratch_, group_.size(), type, elements, out, group_.stream()),
+                "cannot launch a sum"));
+}
+
+}  // namespace weir
