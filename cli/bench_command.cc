@@ -10,23 +10,26 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "cli/bench_fit.h"
+#include "cli/bench_group.h"
+#include "cli/bench_host_time.h"
 #include "cli/bench_measurements.h"
 #include "cli/bench_report.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
-#include "worker/comm/single_communicator.h"
 #include "worker/engine/rank.h"
 
 namespace weir {
 namespace {
 
 constexpr int kMostTokens = 1 << 30;
+constexpr int kMostRanks = 64;  // threads of this process
 
 struct Options {
   std::string model;
   std::string load_format = "gguf";
   int layers = 0;
   DeviceFlags device;
+  int tensor_parallel = 1;
   int threads = 0;
   int max_sessions = 0;  // 0: as many as the measurements need
   bool json = false;
@@ -56,6 +59,9 @@ absl::StatusOr<RankOptions> ToRankOptions(const Options& options) {
     return absl::InvalidArgumentError(absl::StrCat("--max-sessions is ", options.max_sessions,
                                                    "; what is measured needs ", needed));
   }
+  if (options.fit && options.tensor_parallel > 1) {
+    return absl::InvalidArgumentError("--fit is of one rank; leave out --tensor-parallel");
+  }
   RankOptions rank;
   rank.model_path = options.model;
   rank.load_format = options.load_format;
@@ -63,7 +69,9 @@ absl::StatusOr<RankOptions> ToRankOptions(const Options& options) {
   rank.device = options.device.device;
   rank.gpu = options.device.gpu.value_or(0);
   rank.exact_scores = options.device.exact_scores();
-  rank.threads = options.threads > 0 ? options.threads : DefaultThreads();
+  rank.tensor_parallel = options.tensor_parallel;
+  rank.threads = options.threads > 0 ? options.threads
+                                     : std::max(1, DefaultThreads() / options.tensor_parallel);
   rank.engine.max_sessions = std::max(options.max_sessions, needed);
   rank.engine.max_runs = std::max(rank.engine.max_runs, needed);
   rank.engine.cascade = options.cascade.ToConfig();
@@ -76,7 +84,8 @@ absl::Status Measure(const Options& options, const BenchTarget& target, BenchRep
     if (measured.ok()) report.Add(*measured);
     return measured.status();
   };
-  absl::Status status = absl::OkStatus();
+  // Touches weights and caches once.
+  absl::Status status = MeasureDepth(target, target.cascade.stride).status();
   for (const int tokens : options.depths) {
     if (status.ok()) status = add(MeasureDepth(target, tokens));
   }
@@ -98,7 +107,7 @@ absl::Status RunOffline(Options options) {
       !options.long_session && !options.fit) {
     options.depths.assign(std::begin(kDefaultDepths), std::end(kDefaultDepths));
   }
-  const absl::StatusOr<RankOptions> rank_options = ToRankOptions(options);
+  absl::StatusOr<RankOptions> rank_options = ToRankOptions(options);
   if (!rank_options.ok()) return rank_options.status();
   // Before the memory is taken.
   std::optional<BenchFit> fit;
@@ -108,32 +117,33 @@ absl::Status RunOffline(Options options) {
     fit = *measured;
   }
 
+  BenchHostTime host_time;
+  rank_options->engine.observer = &host_time;
   const auto start = std::chrono::steady_clock::now();
-  const absl::StatusOr<std::unique_ptr<Rank>> rank = Rank::Load(*rank_options);
-  if (!rank.ok()) return rank.status();
+  const absl::StatusOr<std::unique_ptr<BenchGroup>> group = BenchGroup::Load(*rank_options);
+  if (!group.ok()) return group.status();
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - start;
-  const std::unique_ptr<Communicator> communicator = MakeSingleCommunicator();
-  const absl::StatusOr<std::unique_ptr<Engine>> engine = (*rank)->StartEngine(communicator.get());
-  if (!engine.ok()) return engine.status();
+  if (absl::Status started = (*group)->Start(); !started.ok()) return started;
 
+  const Rank& leader = (*group)->leader();
   const absl::StatusOr<absl::string_view> name =
-      (*rank)->file().GetStringOr("general.name", options.model);
+      leader.file().GetStringOr("general.name", options.model);
   BenchReport report(options.json);
   const CascadeConfig& cascade = rank_options->engine.cascade;
   report.Add(BenchModel{.name = std::string(name.value_or(options.model)),
-                        .device = (*rank)->device_description(),
+                        .device = leader.device_description(),
+                        .tensor_parallel = (*group)->size(),
                         .load_s = loading.count(),
-                        .session_bytes = (*rank)->session_bytes(),
+                        .session_bytes = (*group)->session_bytes(),
                         .max_sessions = rank_options->engine.max_sessions,
                         .cascade = cascade});
   if (fit) report.Add(*fit);
-  const BenchTarget target = {.engine = engine->get(),
-                              .cascade = cascade,
-                              .vocabulary = (*rank)->model_config().vocabulary};
-  // Touches weights and caches once.
-  const absl::StatusOr<DepthSpeed> warm = MeasureDepth(target, cascade.stride);
-  if (!warm.ok()) return warm.status();
-  return Measure(options, target, report);
+  return (*group)->Explain(Measure(options,
+                                   {.engine = &(*group)->engine(),
+                                    .host_time = &host_time,
+                                    .cascade = cascade,
+                                    .vocabulary = leader.model_config().vocabulary},
+                                   report));
 }
 
 }  // namespace
@@ -153,8 +163,15 @@ void AddBenchCommand(CommandLine& line) {
   AddLoadFormat(*offline, options->load_format);
   offline->add_option("--layers", options->layers, "of a dummy, only the first so many (all)")
       ->check(CLI::Range(1, 1024));
+  offline
+      ->add_option("--tensor-parallel", options->tensor_parallel,
+                   "ranks that share the model's heads, each on a GPU of its own or on the CPU")
+      ->check(CLI::Range(1, kMostRanks))
+      ->capture_default_str();
   options->device.AddTo(*offline);
-  offline->add_option("--threads", options->threads, "threads (all processors)")
+  offline
+      ->add_option("--threads", options->threads,
+                   "threads of one rank (its share of the processors)")
       ->check(CLI::Range(1, 1024));
   offline
       ->add_option("--max-sessions", options->max_sessions,

@@ -1,6 +1,7 @@
 #include "cli/bench_measurements.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "cli/bench_session.h"
 
@@ -36,6 +38,12 @@ double Median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+double MicrosecondsPerStep(const BenchHostTime::Total& before, const BenchHostTime::Total& after) {
+  // An engine far ahead of its reader may have done all steps before.
+  const int64_t steps = std::max<int64_t>(1, after.steps - before.steps);
+  return absl::ToDoubleMicroseconds(after.time - before.time) / static_cast<double>(steps);
 }
 
 }  // namespace
@@ -71,12 +79,16 @@ absl::StatusOr<BatchSpeed> MeasureBatch(const BenchTarget& target, int count, in
     const absl::StatusOr<double> reading = session->Read(depth);
     if (!reading.ok()) return reading.status();
   }
-  const absl::StatusOr<std::vector<double>> seconds = GenerateTogether(*sessions, steps);
+  BenchHostTime::Total before;
+  const absl::StatusOr<std::vector<double>> seconds =
+      GenerateTogether(*sessions, steps, [&] { before = target.host_time->total(); });
   if (!seconds.ok()) return seconds.status();
+  const BenchHostTime::Total after = target.host_time->total();
   return BatchSpeed{.sessions = count,
                     .depth = depth,
                     .step_ms = 1e3 * Mean(*seconds),
-                    .tokens_per_s = count / Mean(*seconds)};
+                    .tokens_per_s = count / Mean(*seconds),
+                    .host_us_per_step = MicrosecondsPerStep(before, after)};
 }
 
 absl::StatusOr<LongSessionSpeed> MeasureLongSession(const BenchTarget& target, int64_t tokens,

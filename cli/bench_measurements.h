@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "cli/bench_host_time.h"
 #include "kernels/cascade_config.h"
 #include "worker/engine/engine.h"
 
@@ -11,9 +12,10 @@ namespace weir {
 
 // What `weir bench` measures, each on sessions of its own, all of the same settings.
 
-// What sessions are opened on. `engine` outlives the measurements.
+// What sessions are opened on. `engine` and its observer outlive the measurements.
 struct BenchTarget {
   Engine* engine = nullptr;
+  const BenchHostTime* host_time = nullptr;  // the engine's observer
   CascadeConfig cascade;
   int vocabulary = 0;
 };
@@ -40,6 +42,7 @@ struct BatchSpeed {
   int64_t depth = 0;
   double step_ms = 0;  // mean
   double tokens_per_s = 0;
+  double host_us_per_step = 0;  // mean of the leader's, besides the model
 };
 absl::StatusOr<BatchSpeed> MeasureBatch(const BenchTarget& target, int sessions, int64_t depth,
                                         int steps);

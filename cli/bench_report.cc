@@ -4,14 +4,13 @@
 
 #include "absl/strings/str_format.h"
 #include "cli/terminal.h"
-#include "nlohmann/json.hpp"
 
 namespace weir {
-namespace {
 
-void PrintLine(const nlohmann::ordered_json& line) { std::cout << line.dump() << std::endl; }
-
-}  // namespace
+void BenchReport::PrintLine(nlohmann::ordered_json line) {
+  line["tensor_parallel"] = model_.tensor_parallel;
+  std::cout << line.dump() << std::endl;
+}
 
 void BenchReport::PrintRow(const std::string& head, const std::string& row) {
   if (head != head_) std::cout << "\n" << head << "\n";
@@ -34,13 +33,14 @@ void BenchReport::Add(const BenchModel& model) {
                {"stride", model.cascade.stride}});
     return;
   }
-  std::cout << absl::StrFormat(
-                   "%s on %s, loaded in %.2f s\nroom for %d sessions of %s: %d sinks and %d slots "
-                   "in %d sub-caches each, stride %d",
-                   model.name, model.device, model.load_s, model.max_sessions,
-                   Bytes(model.session_bytes), model.cascade.sinks, model.cascade.slots,
-                   model.cascade.sub_caches, model.cascade.stride)
-            << std::endl;
+  std::cout
+      << absl::StrFormat(
+             "%s on %d x %s, loaded in %.2f s\nroom for %d sessions of %s: %d sinks and %d slots "
+             "in %d sub-caches each, stride %d",
+             model.name, model.tensor_parallel, model.device, model.load_s, model.max_sessions,
+             Bytes(model.session_bytes), model.cascade.sinks, model.cascade.slots,
+             model.cascade.sub_caches, model.cascade.stride)
+      << std::endl;
 }
 
 void BenchReport::Add(const BenchFit& fit) {
@@ -87,13 +87,14 @@ void BenchReport::Add(const BatchSpeed& speed) {
                {"sessions", speed.sessions},
                {"depth", speed.depth},
                {"step_ms", speed.step_ms},
-               {"tokens_per_s", speed.tokens_per_s}});
+               {"tokens_per_s", speed.tokens_per_s},
+               {"host_us_per_step", speed.host_us_per_step}});
     return;
   }
-  PrintRow(absl::StrFormat("%12s  %20s  %20s  %20s", "sessions", "tokens read by each",
-                           "decode, ms/step", "decode, tokens/s"),
-           absl::StrFormat("%12d  %20d  %20.3f  %20.1f", speed.sessions, speed.depth, speed.step_ms,
-                           speed.tokens_per_s));
+  PrintRow(absl::StrFormat("%12s  %20s  %20s  %20s  %20s", "sessions", "tokens read by each",
+                           "decode, ms/step", "decode, tokens/s", "of it host, us/step"),
+           absl::StrFormat("%12d  %20d  %20.3f  %20.1f  %20.1f", speed.sessions, speed.depth,
+                           speed.step_ms, speed.tokens_per_s, speed.host_us_per_step));
 }
 
 void BenchReport::Add(const LongSessionSpeed& speed) {

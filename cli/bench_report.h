@@ -6,15 +6,17 @@
 
 #include "cli/bench_measurements.h"
 #include "kernels/cascade_config.h"
+#include "nlohmann/json.hpp"
 
 namespace weir {
 
 // What was loaded to be measured.
 struct BenchModel {
   std::string name;
-  std::string device;
+  std::string device;  // of each rank
+  int tensor_parallel = 1;
   double load_s = 0;
-  int64_t session_bytes = 0;  // of one session's cache
+  int64_t session_bytes = 0;  // of one session's cache, on all ranks
   int max_sessions = 0;
   CascadeConfig cascade;
 };
@@ -26,7 +28,7 @@ struct BenchFit {
 };
 
 // Prints measurements on standard output as they are made: a table for each kind, or one JSON
-// object a line, told apart by "measurement".
+// object a line, told apart by "measurement"; all have "tensor_parallel".
 class BenchReport {
  public:
   explicit BenchReport(bool json) : json_(json) {}
@@ -40,6 +42,7 @@ class BenchReport {
   void Add(const LongSessionSpeed& speed);
 
  private:
+  void PrintLine(nlohmann::ordered_json line);
   // A row of the table with this head, which is printed above the first row.
   void PrintRow(const std::string& head, const std::string& row);
 

@@ -2,6 +2,7 @@
 #define WEIR_CLI_BENCH_SESSION_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +35,8 @@ class BenchSession {
 
  private:
   friend absl::StatusOr<std::vector<double>> GenerateTogether(
-      absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps);
+      absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps,
+      const std::function<void()>& began);
 
   BenchSession(Engine* engine, std::string id, int vocabulary);
 
@@ -49,10 +51,11 @@ class BenchSession {
 };
 
 // Lets all sessions generate at the same time, one token each in every step. Returns the seconds
-// between a step and the next, of `steps` steps, after a few to get going. At least one session,
-// each of which has read something.
+// between a step and the next, of `steps` steps, after a few to get going; calls `began` in
+// between, when all that follows is timed. At least one session, each of which has read something.
 absl::StatusOr<std::vector<double>> GenerateTogether(
-    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps);
+    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps,
+    const std::function<void()>& began = [] {});
 
 }  // namespace weir
 

@@ -82,6 +82,7 @@ TEST(BenchTest, MeasuresWhatIsAskedFor) {
     EXPECT_EQ(batch["depth"], 50);
     EXPECT_NEAR(batch["tokens_per_s"].get<double>() * batch["step_ms"].get<double>(),
                 1000 * batch["sessions"].get<int>(), 1);
+    EXPECT_GT(batch["host_us_per_step"].get<double>(), 0);
   }
   const nlohmann::json& long_session = lines[7];
   EXPECT_EQ(long_session["measurement"], "long_session");
@@ -91,12 +92,30 @@ TEST(BenchTest, MeasuresWhatIsAskedFor) {
               long_session["old_ms"].get<double>() / long_session["young_ms"].get<double>(), 1e-6);
 }
 
+TEST(BenchTest, MeasuresTwoRanks) {
+  const std::vector<nlohmann::json> lines =
+      JsonLines(Bench({"--tensor-parallel=2", "--depths", "20", "--prompts", "33", "--batches", "2",
+                       "--depth=50", "--long-session=300", "--steps=16", "--json"}));
+  ASSERT_EQ(lines.size(), 5u);
+  for (const nlohmann::json& line : lines) EXPECT_EQ(line["tensor_parallel"], 2) << line;
+  // That of both ranks: a KV head each.
+  EXPECT_EQ(lines[0]["session_bytes"], 3 * 2 * 68 * (2 * 32 * 4 + 12));
+  EXPECT_GT(lines[1]["prefill_tokens_per_s"].get<double>(), 0);
+  EXPECT_GT(lines[1]["decode_tokens_per_s"].get<double>(), 0);
+  EXPECT_GT(lines[2]["first_token_s"].get<double>(), 0);
+  const nlohmann::json& batch = lines[3];
+  EXPECT_EQ(batch["sessions"], 2);
+  EXPECT_GT(batch["host_us_per_step"].get<double>(), 0);
+  EXPECT_GT(lines[4]["ratio"].get<double>(), 0);
+}
+
 TEST(BenchTest, PrintsTables) {
   const Outcome tables = Bench({"--fit", "--depths", "20", "--prompts", "33", "--batches", "2",
                                 "--long-session=300", "--steps=8", "--layers=1"});
   EXPECT_EQ(tables.exit_code, 0) << tables.output;
-  for (const char* text : {"loaded in ", "room for 2 sessions", "sessions fit", "decode, tokens/s",
-                           "to first token, s", "decode, ms/step", "to a young session's"}) {
+  for (const char* text :
+       {" on 1 x cpu", "loaded in ", "room for 2 sessions", "sessions fit", "decode, tokens/s",
+        "to first token, s", "decode, ms/step", "of it host, us/step", "to a young session's"}) {
     EXPECT_THAT(tables.output, HasSubstr(text));
   }
 }
@@ -121,8 +140,14 @@ TEST(BenchTest, SaysWhatItCannotMeasure) {
                  "--max-sessions is 3; what is measured needs 4");
   expect_refused(Bench({"--long-session=1000", "--max-sessions=1"}), 1, "needs 2");
   expect_refused(Bench({"--layers=4"}), 1, "has 3 layers; it cannot be cut to 4");
-  expect_refused(Bench({"--device=abacus"}), 1, "abacus");
+  expect_refused(Bench({"--device=abacus"}), 2, "abacus");
   expect_refused(Bench({"--depths", "0"}), 2, "--depths");
+  const Outcome indivisible = Bench({"--tensor-parallel=3"});
+  expect_refused(indivisible, 1, "tensor-parallel size 3 does not divide the model's 2 KV heads");
+  EXPECT_EQ(indivisible.output.find('\n'), indivisible.output.size() - 1) << indivisible.output;
+  expect_refused(Bench({"--tensor-parallel=0"}), 2, "--tensor-parallel");
+  expect_refused(Bench({"--tensor-parallel=2", "--fit"}), 1,
+                 "--fit is of one rank; leave out --tensor-parallel");
   expect_refused(RunWeir({"bench", "offline", "--model=" + ConfigPath(), "--load-format=onnx"}), 2,
                  "--load-format");
   expect_refused(RunWeir({"bench", "offline", "--model=" + SmallModelPath(), "--layers=1"}), 1,
