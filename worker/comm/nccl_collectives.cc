@@ -25,11 +25,51 @@ ncclDataType_t TypeOf(const Tensor& x) {
 }  // namespace
 
 NcclCollectives::~NcclCollectives() {
+  if (side_ != nullptr) {
+    (void)cudaStreamSynchronize(side_);
+    (void)cudaStreamDestroy(side_);
+  }
+  for (const Started& started : started_) {
+    if (started.ready != nullptr) (void)cudaEventDestroy(started.ready);
+    if (started.done != nullptr) (void)cudaEventDestroy(started.done);
+  }
   if (scratch_ != nullptr) (void)cudaFree(scratch_);
 }
 
 absl::Status NcclCollectives::Allocate() {
-  return GpuStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
+  absl::Status status =
+      GpuStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
+  if (status.ok()) {
+    status.Update(GpuStatus(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking),
+                            "cannot create a stream"));
+  }
+  for (Started& started : started_) {
+    for (cudaEvent_t* event : {&started.ready, &started.done}) {
+      if (!status.ok()) return status;
+      status.Update(GpuStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+                              "cannot create an event"));
+    }
+  }
+  return status;
+}
+
+absl::Status NcclCollectives::StartSum(Tensor x) {
+  assert(starts_ - finishes_ < kMostStarted);
+  const Started& started = started_[starts_++ % kMostStarted];
+  cudaError_t error = cudaEventRecord(started.ready, group_.stream());
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(side_, started.ready);
+  absl::Status status = group_.Checked(GpuStatus(error, "cannot start a sum"));
+  if (status.ok()) status.Update(Sum(x, side_));
+  if (!status.ok()) return status;
+  return group_.Checked(
+      GpuStatus(cudaEventRecord(started.done, side_), "cannot record the end of a sum"));
+}
+
+absl::Status NcclCollectives::FinishSum() {
+  assert(finishes_ < starts_);
+  const Started& started = started_[finishes_++ % kMostStarted];
+  return group_.Checked(
+      GpuStatus(cudaStreamWaitEvent(group_.stream(), started.done), "cannot wait for a sum"));
 }
 
 absl::Status NcclCollectives::WarmUp() {
@@ -45,20 +85,20 @@ absl::Status NcclCollectives::WarmUp() {
   return status;
 }
 
-absl::Status NcclCollectives::Gather(Tensor x, void* out) {
+absl::Status NcclCollectives::Gather(Tensor x, void* out, cudaStream_t stream) {
   return group_.EnqueueNccl([&](ncclComm_t communicator) {
     return group_.nccl().library().AllGather(x.data, out, x.elements(), TypeOf(x), communicator,
-                                             group_.stream());
+                                             stream);
   });
 }
 
-absl::Status NcclCollectives::Sum(Tensor x) {
+absl::Status NcclCollectives::Sum(Tensor x, cudaStream_t stream) {
   const int size = group_.size();
   if (size <= 2) {
     // Two have no order but one, and their sum is rounded once.
     return group_.EnqueueNccl([&](ncclComm_t communicator) {
       return group_.nccl().library().AllReduce(x.data, x.data, x.elements(), TypeOf(x), ncclSum,
-                                               communicator, group_.stream());
+                                               communicator, stream);
     });
   }
   const int64_t fit = kScratchBytes / ElementBytes(x.type);
@@ -68,34 +108,36 @@ absl::Status NcclCollectives::Sum(Tensor x) {
     const int64_t count = share > 0 ? share * size : left;
     const Tensor piece{static_cast<std::byte*>(x.data) + begin * ElementBytes(x.type), x.type, 1,
                        count};
-    const absl::Status status = share > 0 ? SumByShares(piece, share) : SumGathered(piece);
+    const absl::Status status =
+        share > 0 ? SumByShares(piece, share, stream) : SumGathered(piece, stream);
     if (!status.ok()) return status;
     begin += count;
   }
   return absl::OkStatus();
 }
 
-absl::Status NcclCollectives::SumByShares(Tensor x, int64_t share) {
+absl::Status NcclCollectives::SumByShares(Tensor x, int64_t share, cudaStream_t stream) {
   // Rank r sums share r and hands it round.
   absl::Status status = group_.EnqueueNccl([&](ncclComm_t communicator) {
     return group_.nccl().library().AlltoAll(x.data, scratch_, share, TypeOf(x), communicator,
-                                            group_.stream());
+                                            stream);
   });
   if (!status.ok()) return status;
   void* const own = static_cast<std::byte*>(x.data) + group_.rank() * share * ElementBytes(x.type);
-  status.Update(SumScratch(x.type, share, own));
+  status.Update(SumScratch(x.type, share, own, stream));
   if (!status.ok()) return status;
-  return Gather({own, x.type, 1, share}, x.data);
+  return Gather({own, x.type, 1, share}, x.data, stream);
 }
 
-absl::Status NcclCollectives::SumGathered(Tensor x) {
-  if (absl::Status status = Gather(x, scratch_); !status.ok()) return status;
-  return SumScratch(x.type, x.elements(), x.data);
+absl::Status NcclCollectives::SumGathered(Tensor x, cudaStream_t stream) {
+  if (absl::Status status = Gather(x, scratch_, stream); !status.ok()) return status;
+  return SumScratch(x.type, x.elements(), x.data, stream);
 }
 
-absl::Status NcclCollectives::SumScratch(ElementType type, int64_t elements, void* out) {
+absl::Status NcclCollectives::SumScratch(ElementType type, int64_t elements, void* out,
+                                         cudaStream_t stream) {
   return group_.Checked(
-      GpuStatus(LaunchRankOrderSum(scratch_, group_.size(), type, elements, out, group_.stream()),
+      GpuStatus(LaunchRankOrderSum(scratch_, group_.size(), type, elements, out, stream),
                 "cannot launch a sum"));
 }
 

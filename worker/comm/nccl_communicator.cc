@@ -61,6 +61,9 @@ class NcclCommunicator : public Communicator {
   int size() const override { return group_.size(); }
 
   absl::Status AllReduceSum(Tensor x) override;
+  absl::Status StartSum(Tensor x) override;
+  absl::Status FinishSum() override;
+  bool overlaps() const override { return group_.size() > 1; }
   absl::Status AllGather(Tensor x, Tensor out) override;
   absl::Status Broadcast(std::string& bytes) override;
   absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override;
@@ -140,6 +143,17 @@ absl::Status NcclCommunicator::AllReduceSum(Tensor x) {
   if (x.elements() == 0) return absl::OkStatus();
   return FitsLink(x) ? group_.Checked(group_.link()->AllReduceSum(x, group_.stream()))
                      : large_.Sum(x);
+}
+
+absl::Status NcclCommunicator::StartSum(Tensor x) {
+  if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  assert(x.elements() > 0);
+  return large_.StartSum(x);
+}
+
+absl::Status NcclCommunicator::FinishSum() {
+  if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  return large_.FinishSum();
 }
 
 absl::Status NcclCommunicator::AllGather(Tensor x, Tensor out) {

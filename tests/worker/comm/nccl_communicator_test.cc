@@ -321,6 +321,34 @@ TEST(NcclCommunicatorTest, AGraphGivesTheSameBitsOnAllRanksAThousandTimes) {
   }
 }
 
+TEST(NcclCommunicatorTest, StartedSumsFinishInTheOrderOfStarting) {
+  if (Gpus() < 1) GTEST_SKIP() << "needs a GPU";
+  for (const int size : Sizes()) {
+    const std::vector<Case> cases = Cases(size, {1 << 20, 4096, 999999, 1, 131073});
+    const std::vector<Bytes> sums = SumsOf(cases);
+    NcclOptions like;
+    like.group.timeout = absl::Seconds(30);
+    RunGroup(size, like, [&](Rank& rank) {
+      for (size_t i = 0; i + 1 < cases.size(); i += 2) {
+        std::vector<std::unique_ptr<DeviceBytes>> x;
+        absl::Status status;
+        for (size_t j = i; j < i + 2; ++j) {
+          x.push_back(std::make_unique<DeviceBytes>(cases[j].inputs[rank.communicator().rank()]));
+          status.Update(rank.communicator().StartSum(
+              {x.back()->data(), cases[j].type, 1, cases[j].elements}));
+        }
+        for (size_t j = 0; j < 2; ++j) status.Update(rank.communicator().FinishSum());
+        status.Update(rank.Wait());
+        ASSERT_TRUE(status.ok()) << status;
+        for (size_t j = 0; j < 2; ++j) {
+          ASSERT_EQ(FirstDifference(x[j]->Read(), sums[i + j], cases[i + j].type), "")
+              << cases[i + j].elements << " elements, rank " << rank.communicator().rank();
+        }
+      }
+    });
+  }
+}
+
 TEST(NcclCommunicatorTest, RefusesWrongSettings) {
   InMemoryRendezvous rendezvous;
   NcclOptions options = Options(0, 1);
