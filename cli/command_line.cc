@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 namespace weir {
@@ -55,6 +56,16 @@ std::string FullName(const CLI::App& app) {
   return parent == nullptr ? app.get_name() : absl::StrCat(FullName(*parent), " ", app.get_name());
 }
 
+// Help that fits a screen: one blank line between groups of flags instead of two.
+class DenseFormatter : public CLI::Formatter {
+ public:
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    return absl::StrReplaceAll(Formatter::make_help(app, std::move(name), mode),
+                               {{"\n\n\n", "\n\n"}});
+  }
+};
+
 }  // namespace
 
 std::string Nearest(const std::string& word, const std::vector<std::string>& candidates) {
@@ -73,6 +84,7 @@ std::string Nearest(const std::string& word, const std::vector<std::string>& can
 CommandLine::CommandLine()
     : app_("Weir serves long-context LLM sessions in memory that never grows.", "weir") {
   app_.require_subcommand(1);
+  app_.formatter(std::make_shared<DenseFormatter>());
   app_.get_formatter()->column_width(30);
   app_.get_formatter()->label("REQUIRED", "(needed)");
   app_.footer("`weir COMMAND --help` shows a command's flags and an example.");
