@@ -20,7 +20,7 @@ const std::string& LibraryName() {
 absl::StatusOr<CublasLt> Load() {
   void* library = dlopen(LibraryName().c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat(
+    return absl::NotFoundError(absl::StrCat(
         "cuBLAS is missing, which the CUDA backend multiplies with (", dlerror(), "): put ",
         LibraryName(), " into lib/ beside the executable, or use --device=cpu"));
   }
@@ -44,7 +44,7 @@ absl::StatusOr<CublasLt> Load() {
   find(functions.MatrixLayoutCreate, "cublasLtMatrixLayoutCreate");
   find(functions.MatrixLayoutDestroy, "cublasLtMatrixLayoutDestroy");
   if (!missing.empty()) {
-    return absl::FailedPreconditionError(
+    return absl::NotFoundError(
         absl::StrCat(LibraryName(), " has no function ", missing, ": it is of another version"));
   }
   return functions;

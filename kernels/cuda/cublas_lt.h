@@ -27,7 +27,7 @@ struct CublasLt {
 };
 
 // Loads the library, once in a process: from lib/ beside the executable, from the toolkit that it
-// was built with, or from where the system has it. FAILED_PRECONDITION where there is none.
+// was built with, or from where the system has it. NOT_FOUND where there is none.
 // Thread-safe.
 absl::StatusOr<const CublasLt*> LoadCublasLt();
 

@@ -26,7 +26,7 @@ struct CudaOptions {
 // A step's results do not depend on what other sequences are in it, bit for bit. All device memory
 // is allocated at start.
 //
-// UNIMPLEMENTED in a build without CUDA; FAILED_PRECONDITION when there is no driver or GPU, or the
+// UNIMPLEMENTED in a build without CUDA; NOT_FOUND when there is no driver or GPU, or the
 // driver is too old; INVALID_ARGUMENT for a GPU that does not exist; UNIMPLEMENTED for one that is
 // too old. Each is one sentence.
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);

@@ -18,18 +18,18 @@ std::string Version(int version) { return absl::StrCat(version / 1000, ".", vers
 absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    return absl::FailedPreconditionError(
+    return absl::NotFoundError(
         "there is no NVIDIA driver on this machine; use --device=cpu");
   }
   if (driver / 1000 < CUDART_VERSION / 1000) {
-    return absl::FailedPreconditionError(absl::StrCat(
+    return absl::NotFoundError(absl::StrCat(
         "the NVIDIA driver supports CUDA ", Version(driver), "; this build of Weir needs CUDA ",
         Version(CUDART_VERSION), ": update the driver, or use --device=cpu"));
   }
   int gpus = 0;
   const cudaError_t counted = cudaGetDeviceCount(&gpus);
   if (counted != cudaSuccess || gpus == 0) {
-    return absl::FailedPreconditionError(
+    return absl::NotFoundError(
         absl::StrCat("there is no GPU that CUDA can use (",
                      counted == cudaSuccess ? "none is visible" : cudaGetErrorString(counted),
                      "); use --device=cpu"));

@@ -41,7 +41,7 @@ struct NcclOptions {
 //
 // Blocks until all ranks are connected and have summed something. UNAVAILABLE, naming the rank,
 // when one does not come or is lost; INVALID_ARGUMENT for wrong options, such as two ranks on one
-// GPU; FAILED_PRECONDITION when this machine has no NCCL or one that is too old (nccl_library.h);
+// GPU; NOT_FOUND when this machine has no NCCL or one that is too old (nccl_library.h);
 // RESOURCE_EXHAUSTED; UNIMPLEMENTED in a build without CUDA. Makes `gpu` the calling thread's
 // current device, as every call does that enqueues or waits.
 absl::StatusOr<std::unique_ptr<Communicator>> ConnectNcclCommunicator(const NcclOptions& options,

@@ -35,7 +35,7 @@ void Configure() {
 absl::StatusOr<NcclLibrary> OpenNccl(const std::string& file) {
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    return absl::FailedPreconditionError(
+    return absl::NotFoundError(
         absl::StrCat("NCCL is missing, which joins ranks on GPUs (", dlerror(), "): put ", kFile,
                      " into lib/ beside the executable, or use one GPU or --device=cpu"));
   }
@@ -50,9 +50,9 @@ absl::StatusOr<NcclLibrary> OpenNccl(const std::string& file) {
   int version = 0;
   if (functions.GetVersion != nullptr && functions.GetVersion(&version) == ncclSuccess &&
       version < kLeastVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(file, " is NCCL ", VersionName(version),
-                                                      ", and ranks on GPUs need ",
-                                                      VersionName(kLeastVersion), " or newer"));
+    return absl::NotFoundError(absl::StrCat(file, " is NCCL ", VersionName(version),
+                                            ", and ranks on GPUs need ", VersionName(kLeastVersion),
+                                            " or newer"));
   }
   find(functions.AllGather, "ncclAllGather");
   find(functions.AllReduce, "ncclAllReduce");
@@ -64,7 +64,7 @@ absl::StatusOr<NcclLibrary> OpenNccl(const std::string& file) {
   find(functions.GetLastError, "ncclGetLastError");
   find(functions.GetUniqueId, "ncclGetUniqueId");
   if (!missing.empty()) {
-    return absl::FailedPreconditionError(
+    return absl::NotFoundError(
         absl::StrCat(file, " has no function ", missing, ": it is not the NCCL that Weir needs"));
   }
   return functions;

@@ -24,21 +24,21 @@ TEST(NcclLibraryTest, LoadsOnce) {
 
 TEST(NcclLibraryTest, SaysThatItIsMissing) {
   const absl::Status status = OpenNccl("libnccl_nowhere.so").status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("NCCL is missing"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("libnccl_nowhere.so"));
 }
 
 TEST(NcclLibraryTest, SaysWhichVersionIsTooOld) {
   const absl::Status status = OpenNccl("tests/worker/comm/libold_nccl.so").status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("is NCCL 2.21.5,"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("need 2.28.0 or newer"));
 }
 
 TEST(NcclLibraryTest, SaysThatALibraryIsAnother) {
   const absl::Status status = OpenNccl("libm.so.6").status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("libm.so.6 has no function nccl"));
 }
 
