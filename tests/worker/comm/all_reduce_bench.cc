@@ -91,7 +91,7 @@ int Main(int argc, char** argv) {
   int gpus = 0;
   CheckCuda(cudaGetDeviceCount(&gpus));
   if (argc > 1) gpus = std::atoi(argv[1]);
-  for (const int rows : {1, 8, 64, 4096}) {
+  for (const int rows : {1, 8, 16, 32, 64, 4096}) {
     const double microseconds = Time(gpus, rows, /*one_shot=*/true);
     const double nccl = Time(gpus, rows, /*one_shot=*/false);
     std::printf(
