@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define WEIR_HOST_DEVICE __host__ __device__
-#else
-#define WEIR_HOST_DEVICE
-#endif
+#include "kernels/host_device.h"
 
 namespace weir {
 
