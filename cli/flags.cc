@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/str_cat.h"
+#include "worker/engine/generate_limits.h"
+
 namespace weir {
 
 void CascadeFlags::AddTo(CLI::App& app) {
@@ -96,7 +99,11 @@ void GenerationFlags::AddTo(CLI::App& app) {
   const std::string group = "The answer";
   app.add_option("--max-tokens", max_tokens, "tokens at most; 0: no limit (256)")->group(group);
   app.add_option("--temperature", temperature, "0: always the likeliest token (0)")->group(group);
-  app.add_option("--top-k", top_k, "only the K likeliest tokens; 0: all (0)")->group(group);
+  app.add_option("--top-k", top_k,
+                 absl::StrCat("only the K likeliest tokens, at most ", kMaxTopK, "; 0: all (0)"))
+      ->check(CLI::Range(0, kMaxTopK))
+      ->option_text("INT")
+      ->group(group);
   app.add_option("--top-p", top_p, "only the likeliest tokens that make up P (1)")->group(group);
   app.add_option("--seed", seed, "same seed, same answer (0)")
       ->check([](const std::string& value) {

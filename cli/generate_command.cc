@@ -13,6 +13,7 @@
 #include "cli/input.h"
 #include "cli/json_output.h"
 #include "cli/terminal.h"
+#include "worker/engine/generate_limits.h"
 
 namespace weir {
 namespace {
@@ -77,7 +78,7 @@ absl::Status Stream(Client& client, const v1::GenerateRequest& request, bool jso
   return status;
 }
 
-absl::Status Run(const Options& options) {
+absl::Status Generate(const Options& options) {
   const bool reads_file = !options.file.empty();
   absl::StatusOr<v1::GenerateRequest> request = MakeRequest(options, reads_file);
   if (!request.ok()) return request.status();
@@ -108,7 +109,7 @@ void AddGenerateCommand(CommandLine& line) {
   auto options = std::make_shared<Options>();
   CLI::App* app = line.Add("generate", "Continues a text, or answers, and streams the result.",
                            "weir generate --model smollm2.gguf --chat 'Why is the sky blue?'",
-                           [options] { return Run(*options); });
+                           [options] { return Generate(*options); });
   app->add_option("prompt", options->prompt, "the text; - or nothing: standard input");
   app->add_option("--file", options->file, "read this file first, however long; - : standard input")
       ->type_name("PATH");
@@ -120,7 +121,7 @@ void AddGenerateCommand(CommandLine& line) {
   app->add_flag("--ignore-end", options->ignore_end_token, "go on past the model's end of text");
   app->add_option("--top-logprobs", options->top_logprobs,
                   "with --json: log-probabilities of the token and the N likeliest")
-      ->check(CLI::Range(0, 20))
+      ->check(CLI::Range(0, kMaxTopLogprobs))
       ->option_text("INT");
   app->add_flag("--json", options->json, "one JSON object a line, as it comes");
   options->generation.AddTo(*app);

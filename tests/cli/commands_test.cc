@@ -67,6 +67,10 @@ TEST(UsageTest, WrongCommandLinesEndWithTwo) {
   EXPECT_EQ(RunWeir({"serve", "--model=x", "--port=65536"}).exit_code, 2);
   EXPECT_EQ(RunWeir({"generate", "hi", "--top-logprobs=21"}).exit_code, 2);
   EXPECT_EQ(RunWeir({"generate", "hi", "--model=x", "--threads=0"}).exit_code, 2);
+  const Outcome too_many = RunWeir({"generate", "hi", "--top-k=1025"});
+  EXPECT_EQ(too_many.exit_code, 2);
+  EXPECT_THAT(too_many.output, HasSubstr("--top-k: Value 1025 not in range 0 to 1024"));
+  EXPECT_THAT(RunWeir({"generate", "--help"}).output, HasSubstr("at most 1024"));
   EXPECT_EQ(RunWeir({"generate", "hi", "--model=x", "--server=y"}).exit_code, 2);
   const Outcome wrong = RunWeir({"serve", "--tensor-paralel", "3"});
   EXPECT_EQ(wrong.exit_code, 2);
