@@ -9,7 +9,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "cli/bench_fit.h"
 #include "cli/bench_group.h"
 #include "cli/bench_host_time.h"
 #include "cli/bench_measurements.h"
@@ -109,13 +108,6 @@ absl::Status RunOffline(Options options) {
   }
   absl::StatusOr<RankOptions> rank_options = ToRankOptions(options);
   if (!rank_options.ok()) return rank_options.status();
-  // Before the memory is taken.
-  std::optional<BenchFit> fit;
-  if (options.fit) {
-    const absl::StatusOr<BenchFit> measured = MeasureFit(*rank_options);
-    if (!measured.ok()) return measured.status();
-    fit = *measured;
-  }
 
   BenchHostTime host_time;
   rank_options->engine.observer = &host_time;
@@ -123,9 +115,13 @@ absl::Status RunOffline(Options options) {
   const absl::StatusOr<std::unique_ptr<BenchGroup>> group = BenchGroup::Load(*rank_options);
   if (!group.ok()) return group.status();
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - start;
-  if (absl::Status started = (*group)->Start(); !started.ok()) return started;
 
   const Rank& leader = (*group)->leader();
+  // Before the engine's thread has the device.
+  const absl::StatusOr<int64_t> sessions_fit = options.fit ? leader.SessionsThatFit() : 0;
+  if (!sessions_fit.ok()) return sessions_fit.status();
+  if (absl::Status started = (*group)->Start(); !started.ok()) return started;
+
   const absl::StatusOr<absl::string_view> name =
       leader.file().GetStringOr("general.name", options.model);
   BenchReport report(options.json);
@@ -137,7 +133,9 @@ absl::Status RunOffline(Options options) {
                         .session_bytes = (*group)->session_bytes(),
                         .max_sessions = rank_options->engine.max_sessions,
                         .cascade = cascade});
-  if (fit) report.Add(*fit);
+  if (options.fit) {
+    report.Add(BenchFit{.sessions = *sessions_fit, .session_bytes = leader.session_bytes()});
+  }
   return (*group)->Explain(Measure(options,
                                    {.engine = &(*group)->engine(),
                                     .host_time = &host_time,

@@ -23,7 +23,7 @@ struct BenchModel {
 
 // How many sessions the device has memory for, beside the model.
 struct BenchFit {
-  int sessions = 0;
+  int64_t sessions = 0;
   int64_t session_bytes = 0;
 };
 
