@@ -2,6 +2,7 @@
 #define WEIR_WORKER_ENGINE_ENGINE_STATS_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,7 +32,8 @@ struct EngineStats {
   int64_t slot_capacity = 0;              // slots of all sessions that can be open
   int64_t cache_bytes = 0;                // of all sessions that can be open, on this rank
   std::vector<SubCacheStats> sub_caches;  // by level
-  absl::Duration all_reduce_time;         // since start, host clock
+  // Since start, host clock; none where all-reduces are only enqueued.
+  std::optional<absl::Duration> all_reduce_time;
 };
 
 // Parts of a step.

@@ -76,7 +76,10 @@ class StepExecutor {
   absl::StatusOr<int64_t> SessionsThatFit() const;
   // Totals since start. Waits for the device.
   std::vector<SubCacheStats> SubCacheTotals() const;
-  absl::Duration all_reduce_time() const {
+  // Since start, by the host's clock; none where the device has a stream, on which all-reduces are
+  // only enqueued: the host does not see how long they take.
+  std::optional<absl::Duration> all_reduce_time() const {
+    if (model_->backend().stream() != nullptr) return std::nullopt;
     return decodes_->all_reduce_time() + chunk_->all_reduce_time();
   }
 

@@ -45,12 +45,11 @@ std::string Name(RunKind kind) {
 }  // namespace
 
 EngineMetrics::EngineMetrics(Metrics* metrics)
-    : steps_(metrics->AddCounter("weir_engine_steps_total", "Steps finished.")),
+    : metrics_(metrics),
+      steps_(metrics->AddCounter("weir_engine_steps_total", "Steps finished.")),
       prompt_tokens_(metrics->AddCounter("weir_engine_prompt_tokens_total", "Tokens read.")),
       generated_tokens_(
           metrics->AddCounter("weir_engine_generated_tokens_total", "Tokens generated.")),
-      all_reduce_seconds_(metrics->AddCounter("weir_engine_all_reduce_seconds_total",
-                                              "Time spent in all-reduces with the other ranks.")),
       runs_running_(
           metrics->AddGauge("weir_engine_runs_running", "Calls that take part in steps.")),
       runs_waiting_(
@@ -87,9 +86,8 @@ void EngineMetrics::Update(const EngineStats& stats) {
   AddGrowth(last_.steps, stats.steps, steps_);
   AddGrowth(last_.prompt_tokens, stats.prompt_tokens, prompt_tokens_);
   AddGrowth(last_.generated_tokens, stats.generated_tokens, generated_tokens_);
-  AddGrowth(absl::ToDoubleSeconds(last_.all_reduce_time),
-            absl::ToDoubleSeconds(stats.all_reduce_time), all_reduce_seconds_);
-  UpdateSubCaches(stats.sub_caches);
+  if (stats.all_reduce_time) UpdateAllReduceTime(*stats.all_reduce_time);
+  if (!stats.sub_caches.empty()) UpdateSubCaches(stats.sub_caches);
   SetLevels(stats);
   last_ = stats;
 }
@@ -104,15 +102,24 @@ void EngineMetrics::SetLevels(const EngineStats& stats) {
   cache_bytes_.Set(static_cast<double>(stats.cache_bytes));
 }
 
+void EngineMetrics::UpdateAllReduceTime(absl::Duration time) {
+  AddGrowth(absl::ToDoubleSeconds(last_all_reduce_time_), absl::ToDoubleSeconds(time),
+            metrics_->AddCounter("weir_engine_all_reduce_seconds_total",
+                                 "Time spent in all-reduces with the other ranks. Only of workers "
+                                 "on a CPU: a GPU does them while its host goes on."));
+  last_all_reduce_time_ = time;
+}
+
 void EngineMetrics::UpdateSubCaches(const std::vector<SubCacheStats>& stats) {
   for (size_t level = 0; level < stats.size(); ++level) {
     const SubCacheStats last =
-        level < last_.sub_caches.size() ? last_.sub_caches[level] : SubCacheStats();
+        level < last_sub_caches_.size() ? last_sub_caches_[level] : SubCacheStats();
     const prometheus::Labels labels = {{"sub_cache", absl::StrCat(level)}};
     AddGrowth(last.accepts, stats[level].accepts, accepts_.Add(labels));
     AddGrowth(last.swaps, stats[level].swaps, swaps_.Add(labels));
     AddGrowth(last.drops, stats[level].drops, drops_.Add(labels));
   }
+  last_sub_caches_ = stats;
 }
 
 void EngineMetrics::OnStepPhase(StepPhase phase, absl::Duration time) {

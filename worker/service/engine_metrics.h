@@ -29,12 +29,13 @@ class EngineMetrics : public EngineObserver {
 
  private:
   void SetLevels(const EngineStats& stats);
+  void UpdateAllReduceTime(absl::Duration time);
   void UpdateSubCaches(const std::vector<SubCacheStats>& stats);
 
+  Metrics* const metrics_;  // for what not every engine tells
   prometheus::Counter& steps_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generated_tokens_;
-  prometheus::Counter& all_reduce_seconds_;
   prometheus::Gauge& runs_running_;
   prometheus::Gauge& runs_waiting_;
   prometheus::Gauge& sessions_open_;
@@ -52,6 +53,9 @@ class EngineMetrics : public EngineObserver {
   prometheus::Family<prometheus::Histogram>& run_seconds_;
 
   EngineStats last_;  // of the last Update
+  // Totals of the rank, which outlives its engines: as they were last told.
+  absl::Duration last_all_reduce_time_;
+  std::vector<SubCacheStats> last_sub_caches_;
 };
 
 }  // namespace weir

@@ -513,6 +513,8 @@ TEST(EngineTest, StatisticsAddUp) {
   EXPECT_EQ(second.accepts + second.swaps + second.drops, 12 * 202);
   EXPECT_GT(second.swaps, 0);
   EXPECT_GT(second.drops, 0);
+  // On the CPU; there is one rank.
+  EXPECT_EQ(stats.all_reduce_time, absl::ZeroDuration());
 
   EXPECT_EQ(observer.queued, 3);
   EXPECT_EQ(observer.first_tokens, 1);

@@ -11,6 +11,7 @@ namespace weir {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 EngineStats Stats(int64_t factor) {
   EngineStats stats;
@@ -61,6 +62,29 @@ TEST(EngineMetricsTest, ANewEngineGoesOnCounting) {
   EXPECT_THAT(metrics.Serialize(), HasSubstr("weir_engine_steps_total 30"));
   engine.Update(Stats(2));
   EXPECT_THAT(metrics.Serialize(), HasSubstr("weir_engine_steps_total 50"));
+}
+
+TEST(EngineMetricsTest, SaysNothingOfAllReducesThatAreOnlyEnqueued) {
+  Metrics metrics("test");
+  EngineMetrics engine(&metrics);
+  EngineStats stats = Stats(1);
+  stats.all_reduce_time.reset();
+  engine.Update(stats);
+  EXPECT_THAT(metrics.Serialize(), Not(HasSubstr("all_reduce")));
+}
+
+TEST(EngineMetricsTest, CountsTheTotalsOfARankOnceThroughItsEngines) {
+  Metrics metrics("test");
+  EngineMetrics engine(&metrics);
+  engine.Update(Stats(3));
+  engine.OnEngineEnd();
+  // Those of the rank go on, but are not known before the first step.
+  engine.Update({});
+  engine.Update(Stats(4));
+  const std::string text = metrics.Serialize();
+  EXPECT_THAT(text, HasSubstr("weir_engine_all_reduce_seconds_total 2"));
+  EXPECT_THAT(text, HasSubstr("weir_engine_sub_cache_accepts_total{sub_cache=\"0\"} 20"));
+  EXPECT_THAT(text, HasSubstr("weir_engine_steps_total 70"));
 }
 
 TEST(EngineMetricsTest, TimesAreCountedWhereTheyBelong) {
