@@ -9,7 +9,7 @@
 
 namespace weir {
 
-// Every rank's `bytes`, by rank, on every rank. For a few bytes while a group is being formed. All
+// Every rank's `bytes`, by rank, on every rank. For a few bytes, where time does not matter. All
 // are of one length: INTERNAL if not. Errors of `communicator`.
 absl::StatusOr<std::vector<std::string>> Exchange(Communicator& communicator,
                                                   const std::string& bytes);

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "kernels/cascade_config.h"
+#include "worker/engine/debug_build.h"
 #include "worker/engine/engine_stats.h"
 #include "worker/engine/run.h"
 
@@ -28,6 +29,9 @@ struct EngineOptions {
   absl::Duration token_gap = absl::Milliseconds(50);
   // The leader sends an empty step when idle for this long, so that peers and health see it alive.
   absl::Duration idle_step = absl::Seconds(1);
+  // Ranks compare, before each step, what they are about to do; one that differs ends the group
+  // with an error that names it. Costs two messages over TCP a step. The same on all ranks.
+  bool check_ranks_agree = kDebugBuild;
   // Told what happens, if not null; outlives the engine.
   EngineObserver* observer = nullptr;
 };

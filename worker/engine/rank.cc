@@ -52,7 +52,8 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Load(const RankOptions& options) {
         " tokens, tensor token_embd.weight has ", rank->model_->config().vocabulary));
   }
   absl::StatusOr<std::unique_ptr<StepExecutor>> executor =
-      StepExecutor::Create(rank->model_.get(), options.engine.max_sessions, options.engine.cascade);
+      StepExecutor::Create(rank->model_.get(), options.engine.max_sessions, options.engine.cascade,
+                           options.engine.check_ranks_agree);
   if (!executor.ok()) return executor.status();
   rank->executor_ = *std::move(executor);
   return rank;

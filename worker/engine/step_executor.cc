@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "cache/kv_pool.h"
 #include "worker/engine/head_memory_codec.h"
+#include "worker/engine/rank_agreement.h"
+#include "worker/engine/step_digest.h"
 #include "worker/engine/step_validation.h"
 #include "worker/model/rope.h"
 
@@ -15,8 +17,9 @@ namespace weir {
 
 absl::StatusOr<std::unique_ptr<StepExecutor>> StepExecutor::Create(const LlamaModel* model,
                                                                    int sessions,
-                                                                   const CascadeConfig& largest) {
-  std::unique_ptr<StepExecutor> executor(new StepExecutor(model));
+                                                                   const CascadeConfig& largest,
+                                                                   bool check_ranks_agree) {
+  std::unique_ptr<StepExecutor> executor(new StepExecutor(model, check_ranks_agree));
   if (absl::Status status = executor->AllocateSessions(sessions, largest); !status.ok()) {
     return status;
   }
@@ -101,9 +104,14 @@ absl::StatusOr<StepResult> StepExecutor::Execute(const StepPlan& plan) {
     caches_[reset.cache_slot].emplace(reset.cache_slot, reset.cascade);
     if (chunk_->in_progress() && chunk_->chunk().cache_slot == reset.cache_slot) chunk_->Clear();
   }
+  DeriveSequences(plan);
+  if (check_ranks_agree_ && communicator_->size() > 1) {
+    // Before anything is summed: ranks that do different things may wait for each other for ever.
+    if (absl::Status status = CheckOthersAgree(plan); !status.ok()) return status;
+  }
   StepResult result;
   // All of the step is enqueued before any of it is waited for.
-  if (absl::Status status = RunDecodes(plan.decodes); !status.ok()) return status;
+  if (absl::Status status = RunDecodes(); !status.ok()) return status;
   if (absl::Status status = RunChunk(plan, result); !status.ok()) return status;
   if (absl::Status status = ReadNext(plan, result); !status.ok()) return status;
   if (plan.synchronize) {
@@ -117,12 +125,11 @@ absl::StatusOr<StepResult> StepExecutor::Execute(const StepPlan& plan) {
   return result;
 }
 
-absl::Status StepExecutor::RunDecodes(absl::Span<const PlannedDecode> decodes) {
-  if (decodes.empty()) return absl::OkStatus();
+void StepExecutor::DeriveSequences(const StepPlan& plan) {
   lane_tokens_.clear();
   lanes_.clear();
   lane_requests_.clear();
-  for (const PlannedDecode& decode : decodes) {
+  for (const PlannedDecode& decode : plan.decodes) {
     lane_requests_.push_back(decode.next);
     if (decode.token.has_value()) {
       const int row = static_cast<int>(lane_tokens_.size());
@@ -132,6 +139,26 @@ absl::Status StepExecutor::RunDecodes(absl::Span<const PlannedDecode> decodes) {
       lanes_.push_back({.cache_slot = decode.cache_slot});
     }
   }
+  if (plan.chunk.has_value()) {
+    const int rows = static_cast<int>(plan.chunk->tokens.size());
+    new_chunk_ = caches_[plan.chunk->cache_slot]->Plan(0, rows);
+  }
+}
+
+absl::Status StepExecutor::CheckOthersAgree(const StepPlan& plan) {
+  DerivedStep step = {.plan = plan, .decodes = lanes_};
+  if (plan.chunk.has_value()) {
+    step.chunk = &new_chunk_;
+    step.chunk_layers_left = layers();
+  } else if (chunk_->in_progress()) {
+    step.chunk = &chunk_->sequence();
+    step.chunk_layers_left = chunk_->layers_left();
+  }
+  return CheckRanksAgree(*communicator_, plan.step, DigestOf(step));
+}
+
+absl::Status StepExecutor::RunDecodes() {
+  if (lanes_.empty()) return absl::OkStatus();
   absl::Status status = decodes_->Run(*communicator_, lane_tokens_, lanes_, lane_requests_);
   if (!status.ok()) return status;
   for (const SequenceStep& lane : absl::MakeConstSpan(lanes_).first(lane_tokens_.size())) {
@@ -141,10 +168,7 @@ absl::Status StepExecutor::RunDecodes(absl::Span<const PlannedDecode> decodes) {
 }
 
 absl::Status StepExecutor::RunChunk(const StepPlan& plan, StepResult& result) {
-  if (plan.chunk.has_value()) {
-    const int rows = static_cast<int>(plan.chunk->tokens.size());
-    chunk_->Begin(*plan.chunk, caches_[plan.chunk->cache_slot]->Plan(0, rows));
-  }
+  if (plan.chunk.has_value()) chunk_->Begin(*plan.chunk, std::move(new_chunk_));
   if (plan.chunk_layers == 0) return absl::OkStatus();
   absl::Status status = chunk_->RunLayers(*communicator_, plan.chunk_layers);
   if (!status.ok()) return status;

@@ -16,6 +16,7 @@
 #include "kernels/likeliest_merge.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/chunk_pass.h"
+#include "worker/engine/debug_build.h"
 #include "worker/engine/decode_pass.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/engine_stats.h"
@@ -44,9 +45,10 @@ class StepExecutor {
  public:
   // Room for `sessions` sessions, none larger than `largest`. INVALID_ARGUMENT when `largest`
   // exceeds the model's positions, RESOURCE_EXHAUSTED when memory does not suffice. `model`
-  // outlives this object.
+  // outlives this object. `check_ranks_agree`: see EngineOptions.
   static absl::StatusOr<std::unique_ptr<StepExecutor>> Create(const LlamaModel* model, int sessions,
-                                                              const CascadeConfig& largest);
+                                                              const CascadeConfig& largest,
+                                                              bool check_ranks_agree = kDebugBuild);
 
   // What a session may ask for.
   const CascadeLimits& limits() const { return limits_; }
@@ -65,7 +67,8 @@ class StepExecutor {
 
   // Executes a plan that passes Validate. Without StepPlan::synchronize it may return before the
   // step has run; what was wrong then is told by a later step. Any error is the end: ranks may
-  // differ after it.
+  // differ after it. If ranks are checked and are not about to do the same, every rank returns
+  // INTERNAL before it does anything (CheckRanksAgree).
   absl::StatusOr<StepResult> Execute(const StepPlan& plan);
 
   // The cache of a session that a reset began. A chunk counts when its last layer is enqueued.
@@ -84,16 +87,20 @@ class StepExecutor {
   }
 
  private:
-  explicit StepExecutor(const LlamaModel* model) : model_(model) {}
+  StepExecutor(const LlamaModel* model, bool check_ranks_agree)
+      : model_(model), check_ranks_agree_(check_ranks_agree) {}
 
   absl::Status AllocateSessions(int sessions, const CascadeConfig& largest);
-  absl::Status RunDecodes(absl::Span<const PlannedDecode> decodes);
+  void DeriveSequences(const StepPlan& plan);
+  absl::Status CheckOthersAgree(const StepPlan& plan);
+  absl::Status RunDecodes();
   absl::Status RunChunk(const StepPlan& plan, StepResult& result);
   absl::Status ReadNext(const StepPlan& plan, StepResult& result);
   void Commit(const SequenceStep& sequence);
   absl::StatusOr<std::vector<HeadMemory>> Inspect(const Inspection& inspection);
 
   const LlamaModel* model_;
+  const bool check_ranks_agree_;
   Communicator* communicator_ = nullptr;
   CascadeLimits limits_;
   int64_t session_bytes_ = 0;
@@ -106,6 +113,7 @@ class StepExecutor {
   std::vector<int32_t> lane_tokens_;  // of the step that is being executed
   std::vector<SequenceStep> lanes_;
   std::vector<std::optional<LikeliestRequest>> lane_requests_;
+  SequenceStep new_chunk_;  // if a chunk begins
 
   std::vector<int64_t> arrivals_;  // by level, over all steps, of one head
   std::vector<int64_t> accepts_;
