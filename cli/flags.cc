@@ -49,21 +49,22 @@ CascadeConfig CascadeFlags::ToConfig() const {
   return config;
 }
 
-void DeviceFlags::AddTo(CLI::App& app, const std::string& group) {
-  app.add_option("--device", device, "what computes: cpu, or cuda, an NVIDIA GPU (cpu)")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->option_text("cpu|cuda")
-      ->group(group);
-  app.add_option("--gpu", gpu, "with cuda: which GPU, of several workers the first one's (0)")
-      ->check(CLI::Range(0, 1023))
-      ->option_text("INT")
-      ->group(group);
-  app.add_option("--scores", scores,
-                 "with cuda: scores of a chunk's keys from the attention's own pass, or from a "
-                 "second one (fast)")
-      ->check(CLI::IsMember({"fast", "exact"}))
-      ->option_text("fast|exact")
-      ->group(group);
+void DeviceFlags::AddTo(CLI::App& app, const std::optional<std::string>& group) {
+  CLI::Option* const options[] = {
+      app.add_option("--device", device, "what computes: cpu, or cuda, an NVIDIA GPU (cpu)")
+          ->check(CLI::IsMember({"cpu", "cuda"}))
+          ->option_text("cpu|cuda"),
+      app.add_option("--gpu", gpu, "with cuda: which GPU, of several workers the first one's (0)")
+          ->check(CLI::Range(0, 1023))
+          ->option_text("INT"),
+      app.add_option("--scores", scores,
+                     "with cuda: scores of a chunk's keys from the attention's own pass, or from "
+                     "a second one (fast)")
+          ->check(CLI::IsMember({"fast", "exact"}))
+          ->option_text("fast|exact"),
+  };
+  if (!group.has_value()) return;
+  for (CLI::Option* option : options) option->group(*group);
 }
 
 void ConnectionFlags::AddTo(CLI::App& app) {

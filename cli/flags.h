@@ -34,7 +34,8 @@ struct DeviceFlags {
   std::optional<int> gpu;
   std::string scores = "fast";
 
-  void AddTo(CLI::App& app, const std::string& group = "");
+  // In the group of flags that has `group` for a headline, or in the command's first one.
+  void AddTo(CLI::App& app, const std::optional<std::string>& group = std::nullopt);
   bool exact_scores() const { return scores == "exact"; }
 };
 
