@@ -15,6 +15,10 @@ constexpr double kMostRatio = 4;
 // Layers take at least this part of a step that decodes too, whatever decodes took before.
 constexpr double kLeastShare = 1.0 / 16;
 
+// Steps take some percent longer or shorter than the mean of those before: this part of the layers
+// that would fit leaves room for that.
+constexpr double kSafePart = 0.9;
+
 int ClassOf(int rows) { return std::bit_width(static_cast<unsigned>(rows)) - 1; }
 
 }  // namespace
@@ -54,7 +58,7 @@ int LayersWithin(absl::Duration gap, const StepTimes& times, int rows, int left)
   const std::optional<absl::Duration> layer = times.layer(rows);
   if (!layer.has_value()) return 1;
   const double fitting = absl::FDivDuration(gap - times.decodes(), *layer);
-  return static_cast<int>(std::clamp<double>(fitting, 1, left));
+  return static_cast<int>(std::clamp<double>(kSafePart * fitting, 1, left));
 }
 
 void StepObserver::OnStep(const StepWork& work, absl::Duration time) {

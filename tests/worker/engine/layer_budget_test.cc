@@ -50,7 +50,7 @@ TEST(LayerBudgetTest, AsManyAsFitBesideTheDecodes) {
   times.Observe({.chunk_rows = 512, .chunk_layers = kLayers}, kLayers * absl::Milliseconds(3));
   EXPECT_EQ(times.decodes(), absl::Milliseconds(10));
   EXPECT_EQ(times.layer(512), absl::Milliseconds(3));
-  EXPECT_EQ(LayersWithin(kGap, times, 512, kLayers), 13);
+  EXPECT_EQ(LayersWithin(kGap, times, 512, kLayers), 12);  // 13 would fit barely
   EXPECT_EQ(LayersWithin(kGap, times, 512, 5), 5);
   EXPECT_EQ(LayersWithin(absl::Milliseconds(9), times, 512, kLayers), 1);
   EXPECT_EQ(LayersWithin(absl::ZeroDuration(), times, 512, kLayers), 1);
@@ -65,14 +65,14 @@ TEST(LayerBudgetTest, TheFirstChunkBesideADecodeStaysWithinTheGap) {
   for (const Device& device : devices) {
     StepTimes times;
     times.Observe({.decodes = true}, device.decodes);
-    EXPECT_LE(LongestStep(device, times, 200, 0), kGap * 1.05);
+    EXPECT_LE(LongestStep(device, times, 200, 0), kGap);
     // Nor is it slower than need be.
     const double fitting = absl::FDivDuration(kGap - device.decodes, device.layer);
     EXPECT_GE(LayersWithin(kGap, times, 512, kLayers),
               static_cast<int>(0.5 * std::min<double>(fitting, kLayers)));
 
     StepTimes nothing;  // the decodes begin together with the chunk
-    EXPECT_LE(LongestStep(device, nothing, 200, 0), kGap * 1.05);
+    EXPECT_LE(LongestStep(device, nothing, 200, 0), kGap);
   }
 }
 
@@ -82,12 +82,12 @@ TEST(LayerBudgetTest, ADeviceThatChangesIsFollowed) {
   LongestStep({absl::Milliseconds(5), absl::Milliseconds(1)}, times, 50, 0);
   // More lanes, longer segments: everything takes four times as long.
   const Device slow = {absl::Milliseconds(20), absl::Milliseconds(4)};
-  EXPECT_LE(LongestStep(slow, times, 100, 20), kGap * 1.05);
+  EXPECT_LE(LongestStep(slow, times, 100, 20), kGap);
   // What held up one step is soon forgotten.
   times.Observe({.decodes = true, .chunk_rows = 512, .chunk_layers = 7}, absl::Seconds(10));
   LongestStep(slow, times, 30, 0);
   EXPECT_GE(LayersWithin(kGap, times, 512, kLayers), 4);
-  EXPECT_LE(LongestStep(slow, times, 100, 0), kGap * 1.05);
+  EXPECT_LE(LongestStep(slow, times, 100, 0), kGap);
 }
 
 TEST(LayerBudgetTest, OtherSizesOfChunksAreGuessedOnTheSafeSide) {
