@@ -11,8 +11,11 @@ namespace {
 // Small blocks: already a row is spread over several multiprocessors, each with links of its own.
 constexpr int kThreads = 256;
 
-// How many times a packet is looked at between two looks at the flag in host memory, which is far.
-constexpr int kLooksPerFlag = 256;
+// How many times a packet is looked at between two looks at the flag in host memory: some
+// milliseconds. Thousands of threads that read across PCIe hold their rank up for a quarter of a
+// millisecond; were that done within the time that a rank may be late, the other would be held up
+// at the next call, and so on by turns.
+constexpr int kLooksPerFlag = 1 << 14;
 
 struct Packet {
   unsigned long long data;
