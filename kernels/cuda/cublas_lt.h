@@ -26,9 +26,8 @@ struct CublasLt {
   decltype(&cublasLtMatrixLayoutDestroy) MatrixLayoutDestroy;
 };
 
-// Loads the library, once in a process: from lib/ beside the executable, from the toolkit that it
-// was built with, or from where the system has it. NOT_FOUND where there is none.
-// Thread-safe.
+// Loads the library, once in a process: from the toolkit that the executable was built with, from
+// lib/ beside it, or from where the system has it. NOT_FOUND where there is none. Thread-safe.
 absl::StatusOr<const CublasLt*> LoadCublasLt();
 
 }  // namespace weir

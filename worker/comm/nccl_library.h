@@ -25,8 +25,8 @@ struct NcclLibrary {
   decltype(&ncclGetVersion) GetVersion;
 };
 
-// Loads libnccl.so.2, once in a process: from lib/ beside the executable, from the toolkit that it
-// was built with, or from where the system has it. Before that, sets what is not set yet of the
+// Loads libnccl.so.2, once in a process: from the toolkit that the executable was built with, from
+// lib/ beside it, or from where the system has it. Before that, sets what is not set yet of the
 // environment variables by which NCCL is configured. NOT_FOUND where there is none or one
 // that is too old. Thread-safe.
 absl::StatusOr<const NcclLibrary*> LoadNccl();
