@@ -4,7 +4,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/elementwise.h"
 
 namespace weir {
 namespace {
@@ -18,8 +19,7 @@ std::string Version(int version) { return absl::StrCat(version / 1000, ".", vers
 absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    return absl::NotFoundError(
-        "there is no NVIDIA driver on this machine; use --device=cpu");
+    return absl::NotFoundError("there is no NVIDIA driver on this machine; use --device=cpu");
   }
   if (driver / 1000 < CUDART_VERSION / 1000) {
     return absl::NotFoundError(absl::StrCat(
@@ -52,6 +52,16 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
                                                  properties.minor, "; Weir needs 8.0 or newer"));
   }
   error = cudaSetDevice(gpu);
+  if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("opening GPU ", gpu));
+  error = CheckElementwiseCode();
+  if (error == cudaErrorNoKernelImageForDevice) {
+    (void)cudaGetLastError();  // it is told here
+    return absl::UnimplementedError(
+        absl::StrCat("this build of Weir has no code for GPU ", gpu, ", ", device.name,
+                     ", of compute capability ", properties.major, ".", properties.minor,
+                     ": build it with ", properties.major, properties.minor,
+                     " added to --//bazel:cuda_architectures, or use --device=cpu"));
+  }
   if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("opening GPU ", gpu));
   return device;
 }

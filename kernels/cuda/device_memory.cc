@@ -24,13 +24,6 @@ absl::Status DoesNotFit(const std::string& what, int64_t bytes) {
 
 }  // namespace
 
-absl::Status CudaStatus(cudaError_t error, const std::string& what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  if (error == cudaErrorMemoryAllocation) return absl::ResourceExhaustedError(message);
-  return absl::InternalError(message);
-}
-
 absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what) {
   if (bytes < 0) return DoesNotFit(what, bytes);
   if (bytes == 0) return DeviceMemory();

@@ -10,11 +10,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/cuda/cuda_status.h"
 
 namespace weir {
-
-// OK, or what CUDA says went wrong while doing `what`: RESOURCE_EXHAUSTED for memory, INTERNAL.
-absl::Status CudaStatus(cudaError_t error, const std::string& what);
 
 // Owns memory of one kind. Movable; freed on destruction.
 template <cudaError_t (*kFree)(void*)>

@@ -13,6 +13,9 @@ namespace weir {
 // aligned to 16 bytes, and widths are multiples of 8. Every launch takes part in dependent launches
 // (dependent_launch.cuh).
 
+// Whether this build has code for the current device: cudaErrorNoKernelImageForDevice if not.
+cudaError_t CheckElementwiseCode();
+
 // out[r] = table[tokens[r]], as float or __nv_bfloat16.
 template <typename T>
 cudaError_t LaunchEmbed(const __nv_bfloat16* table, const int32_t* tokens, int rows, int width,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "kernels/cuda/cuda_status.h"
 
 namespace weir {
 namespace {
@@ -17,18 +18,9 @@ constexpr int64_t kFlagBytes = 64;
 // More than a block's worth, and a group that is not whole.
 constexpr int64_t kTrialElements = 4097;
 
-absl::Status Launched(cudaError_t error) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("cannot launch a collective: ", cudaGetErrorString(error)));
-}
+absl::Status Launched(cudaError_t error) { return CudaStatus(error, "cannot launch a collective"); }
 
-absl::Status Done(cudaError_t error) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  (void)cudaGetLastError();
-  return absl::InternalError(
-      absl::StrCat("cannot prepare collectives: ", cudaGetErrorString(error)));
-}
+absl::Status Done(cudaError_t error) { return CudaStatus(error, "cannot prepare collectives"); }
 
 // Whether the stream becomes idle within `patience`.
 bool BecomesIdle(cudaStream_t stream, absl::Duration patience) {

@@ -40,6 +40,9 @@ class OneShotLink {
   // longer than `patience` the link is aborted. FAILED_PRECONDITION.
   absl::Status Try(cudaStream_t stream, absl::Duration patience);
 
+  // The group, once connected, for other kernels of it.
+  const OneShotRanks& ranks() const { return ranks_; }
+
   // Whether a rank's tensor of `bytes` is small enough.
   static bool Takes(int64_t bytes) { return bytes <= kOneShotMostBytes; }
 

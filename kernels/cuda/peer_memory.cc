@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/cuda/cuda_status.h"
 
 namespace weir {
 namespace {
@@ -27,13 +28,6 @@ struct Card {
   void* data = nullptr;  // in the process
   cudaIpcMemHandle_t handle = {};
 };
-
-absl::Status CudaError(cudaError_t error, absl::string_view what) {
-  (void)cudaGetLastError();  // It is told here.
-  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  return error == cudaErrorMemoryAllocation ? absl::ResourceExhaustedError(message)
-                                            : absl::InternalError(message);
-}
 
 absl::StatusOr<Card> ReadCard(absl::string_view bytes) {
   Card card;
@@ -97,13 +91,13 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, int64
   std::unique_ptr<PeerMemory> memory(new PeerMemory(device));
   memory->bytes_ = (bytes + kAllocationBytes - 1) / kAllocationBytes * kAllocationBytes;
   cudaError_t error = cudaSetDevice(device);
-  if (error != cudaSuccess) return CudaError(error, absl::StrCat("cannot use GPU ", device));
+  if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("cannot use GPU ", device));
   memory->data_ = TakeKept(device, memory->bytes_);
   if (memory->data_ == nullptr) {
     void* data = nullptr;
     error = cudaMalloc(&data, memory->bytes_);
     if (error != cudaSuccess) {
-      return CudaError(
+      return CudaStatus(
           error, absl::StrCat("memory for other GPUs to write to, ", memory->bytes_, " bytes"));
     }
     memory->data_ = static_cast<std::byte*>(data);
@@ -117,7 +111,7 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, int64
   card.data = memory->data_;
   cudaDeviceProp properties;
   error = cudaGetDeviceProperties(&properties, device);
-  if (error != cudaSuccess) return CudaError(error, absl::StrCat("cannot ask GPU ", device));
+  if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("cannot ask GPU ", device));
   card.gpu = properties.uuid;
   // Threads of this process can do without.
   card.exported = cudaIpcGetMemHandle(&card.handle, memory->data_) == cudaSuccess;
@@ -146,7 +140,7 @@ absl::StatusOr<std::byte*> PeerMemory::Open(absl::string_view card) {
     return absl::FailedPreconditionError(absl::StrCat(between, ", which is in another host"));
   }
   if (cudaError_t error = cudaSetDevice(device_); error != cudaSuccess) {
-    return CudaError(error, between);
+    return CudaStatus(error, between);
   }
   if (there->process == here->process) {
     if (there->device != device_) {

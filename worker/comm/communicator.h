@@ -1,6 +1,8 @@
 #ifndef WEIR_WORKER_COMM_COMMUNICATOR_H_
 #define WEIR_WORKER_COMM_COMMUNICATOR_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,12 @@
 #include "kernels/tensor.h"
 
 namespace weir {
+
+// Rows that all ranks of a group reach; see SumAddRmsNorm. As long as the communicator lives.
+struct SharedRows {
+  Tensor delta;
+  Tensor normed;
+};
 
 // Joins the ranks of one tensor-parallel group. Every rank makes the same calls in the same order.
 //
@@ -32,6 +40,18 @@ class Communicator {
   virtual absl::Status FinishSum() { return absl::OkStatus(); }
   // Whether StartSum leaves anything to run beside other work.
   virtual bool overlaps() const { return false; }
+  // Memory for SumAddRmsNorm: `rows` rows of `cols` of the backend's activations. Called before
+  // anything is recorded. Nothing where such sums have no faster way than AllReduceSum.
+  virtual absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t /*rows*/, int64_t /*cols*/) {
+    return std::nullopt;
+  }
+  // For as many of the first shared rows as `residual` [rows, cols] float32 has, more than a few:
+  // residual += the sum over ranks of delta; normed = RmsNorm(residual, weight, epsilon), see
+  // kernels/backend.h. Every rank gets all of normed, but keeps the residual of a share of the rows
+  // only: the same share whenever there are as many rows. Only after ShareRows has given rows.
+  virtual absl::Status SumAddRmsNorm(Tensor /*residual*/, Tensor /*weight*/, float /*epsilon*/) {
+    return absl::UnimplementedError("no rows are shared");
+  }
   // `out` = the ranks' `x` one after the other: size() blocks shaped like x. out.rows = size() *
   // x.rows.
   virtual absl::Status AllGather(Tensor x, Tensor out) = 0;

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cstddef>
 
+#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/rank_order_sum.h"
 
 namespace weir {
@@ -38,16 +39,16 @@ NcclCollectives::~NcclCollectives() {
 
 absl::Status NcclCollectives::Allocate() {
   absl::Status status =
-      GpuStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
+      CudaStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
   if (status.ok()) {
-    status.Update(GpuStatus(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking),
-                            "cannot create a stream"));
+    status.Update(CudaStatus(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking),
+                             "cannot create a stream"));
   }
   for (Started& started : started_) {
     for (cudaEvent_t* event : {&started.ready, &started.done}) {
       if (!status.ok()) return status;
-      status.Update(GpuStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
-                              "cannot create an event"));
+      status.Update(CudaStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+                               "cannot create an event"));
     }
   }
   return status;
@@ -58,18 +59,18 @@ absl::Status NcclCollectives::StartSum(Tensor x) {
   const Started& started = started_[starts_++ % kMostStarted];
   cudaError_t error = cudaEventRecord(started.ready, group_.stream());
   if (error == cudaSuccess) error = cudaStreamWaitEvent(side_, started.ready);
-  absl::Status status = group_.Checked(GpuStatus(error, "cannot start a sum"));
+  absl::Status status = group_.Checked(CudaStatus(error, "cannot start a sum"));
   if (status.ok()) status.Update(Sum(x, side_));
   if (!status.ok()) return status;
   return group_.Checked(
-      GpuStatus(cudaEventRecord(started.done, side_), "cannot record the end of a sum"));
+      CudaStatus(cudaEventRecord(started.done, side_), "cannot record the end of a sum"));
 }
 
 absl::Status NcclCollectives::FinishSum() {
   assert(finishes_ < starts_);
   const Started& started = started_[finishes_++ % kMostStarted];
   return group_.Checked(
-      GpuStatus(cudaStreamWaitEvent(group_.stream(), started.done), "cannot wait for a sum"));
+      CudaStatus(cudaStreamWaitEvent(group_.stream(), started.done), "cannot wait for a sum"));
 }
 
 absl::Status NcclCollectives::WarmUp() {
@@ -78,7 +79,7 @@ absl::Status NcclCollectives::WarmUp() {
                  group_.size() * kShareElements + 1};
   assert(x.elements() * ElementBytes(x.type) <= kWarmUpBytes);
   absl::Status status =
-      GpuStatus(cudaMemsetAsync(x.data, 0, kWarmUpBytes, group_.stream()), "cannot clear");
+      CudaStatus(cudaMemsetAsync(x.data, 0, kWarmUpBytes, group_.stream()), "cannot clear");
   if (status.ok()) status.Update(Sum(x));
   if (status.ok()) status.Update(Gather(x, scratch_));
   if (status.ok()) status.Update(group_.WaitForStream());
@@ -137,8 +138,8 @@ absl::Status NcclCollectives::SumGathered(Tensor x, cudaStream_t stream) {
 absl::Status NcclCollectives::SumScratch(ElementType type, int64_t elements, void* out,
                                          cudaStream_t stream) {
   return group_.Checked(
-      GpuStatus(LaunchRankOrderSum(scratch_, group_.size(), type, elements, out, stream),
-                "cannot launch a sum"));
+      CudaStatus(LaunchRankOrderSum(scratch_, group_.size(), type, elements, out, stream),
+                 "cannot launch a sum"));
 }
 
 }  // namespace weir

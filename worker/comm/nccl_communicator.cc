@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "absl/time/time.h"
 #include "kernels/cuda/one_shot_link.h"
 #include "kernels/cuda/peer_memory.h"
+#include "kernels/cuda/two_shot_link.h"
 #include "worker/comm/exchange.h"
 #include "worker/comm/gloo_communicator.h"
 #include "worker/comm/nccl_collectives.h"
@@ -51,7 +54,9 @@ class NcclCommunicator : public Communicator {
       : group_(library, options, std::move(host)), large_(group_) {}
 
   ~NcclCommunicator() override {
-    if (!group_.End()) large_.Abandon();
+    if (group_.End()) return;
+    large_.Abandon();
+    if (shared_rows_ != nullptr) shared_rows_->Abandon();
   }
 
   // What makes an object that has been constructed complete.
@@ -64,6 +69,8 @@ class NcclCommunicator : public Communicator {
   absl::Status StartSum(Tensor x) override;
   absl::Status FinishSum() override;
   bool overlaps() const override { return group_.size() > 1; }
+  absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t rows, int64_t cols) override;
+  absl::Status SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) override;
   absl::Status AllGather(Tensor x, Tensor out) override;
   absl::Status Broadcast(std::string& bytes) override;
   absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override;
@@ -82,6 +89,7 @@ class NcclCommunicator : public Communicator {
 
   NcclGroup group_;
   NcclCollectives large_;
+  std::unique_ptr<TwoShotLink> shared_rows_;  // null if none are shared
 };
 
 absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
@@ -154,6 +162,34 @@ absl::Status NcclCommunicator::StartSum(Tensor x) {
 absl::Status NcclCommunicator::FinishSum() {
   if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
   return large_.FinishSum();
+}
+
+absl::StatusOr<std::optional<SharedRows>> NcclCommunicator::ShareRows(int64_t rows, int64_t cols) {
+  assert(shared_rows_ == nullptr);
+  if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  if (group_.link() == nullptr || size() == 1) return std::nullopt;
+  absl::StatusOr<std::unique_ptr<TwoShotLink>> made =
+      TwoShotLink::Create(*group_.link(), group_.gpu(), rows, cols);
+  const absl::StatusOr<std::vector<std::string>> cards =
+      Exchange(*this, made.ok() ? (*made)->card() : std::string(group_.link()->card().size(), 0));
+  if (!cards.ok()) return cards.status();
+  absl::Status works = made.status();
+  if (works.ok()) works.Update((*made)->Connect(*cards));
+  // Either all ranks share rows or none does.
+  const absl::StatusOr<int> refuses = FirstToRefuse(*this, works.ok());
+  if (!refuses.ok()) return refuses.status();
+  if (*refuses >= 0) {
+    return group_.Checked(
+        works.ok() ? absl::UnavailableError(absl::StrCat("rank ", *refuses, " shares no rows"))
+                   : works);
+  }
+  shared_rows_ = *std::move(made);
+  return SharedRows{shared_rows_->delta(), shared_rows_->normed()};
+}
+
+absl::Status NcclCommunicator::SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) {
+  if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  return group_.Checked(shared_rows_->AddNorm(residual, weight, epsilon, group_.stream()));
 }
 
 absl::Status NcclCommunicator::AllGather(Tensor x, Tensor out) {

@@ -1,10 +1,10 @@
 #include "worker/comm/nccl_group.h"
 
-#include <string>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/cuda_status.h"
 
 namespace weir {
 namespace {
@@ -13,14 +13,6 @@ namespace {
 constexpr auto kLookInterval = std::chrono::milliseconds(1);
 
 }  // namespace
-
-absl::Status GpuStatus(cudaError_t error, absl::string_view what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  (void)cudaGetLastError();  // It is told here.
-  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  return error == cudaErrorMemoryAllocation ? absl::ResourceExhaustedError(message)
-                                            : absl::InternalError(message);
-}
 
 NcclGroup::NcclGroup(const NcclLibrary& library, const NcclOptions& options,
                      std::unique_ptr<Communicator> host)
@@ -70,7 +62,7 @@ bool NcclGroup::End() {
 absl::Status NcclGroup::BeginCall() {
   if (absl::Status status = this->status(); !status.ok()) return status;
   RestartPatience();
-  return Checked(GpuStatus(cudaSetDevice(gpu_), absl::StrCat("cannot use GPU ", gpu_)));
+  return Checked(CudaStatus(cudaSetDevice(gpu_), absl::StrCat("cannot use GPU ", gpu_)));
 }
 
 absl::Status NcclGroup::WaitForNccl(absl::Duration limit) {
@@ -117,7 +109,7 @@ absl::Status NcclGroup::WaitUntil(absl::Duration limit,
 absl::StatusOr<bool> NcclGroup::IsIdle() const {
   const cudaError_t state = cudaStreamQuery(stream_);
   if (state == cudaSuccess) return true;
-  if (state != cudaErrorNotReady) return GpuStatus(state, absl::StrCat("GPU ", gpu_, " failed"));
+  if (state != cudaErrorNotReady) return CudaStatus(state, absl::StrCat("GPU ", gpu_, " failed"));
   (void)cudaGetLastError();  // It is no error.
   return false;
 }

@@ -20,9 +20,6 @@
 
 namespace weir {
 
-// OK, or what CUDA says went wrong: RESOURCE_EXHAUSTED for memory, INTERNAL.
-absl::Status GpuStatus(cudaError_t error, absl::string_view what);
-
 // One rank's ties to the others of a group on GPUs: over TCP, NCCL and each other's memory. Knows
 // whether the group is well, waits in such a way that a lost rank ends the wait, and ends the group
 // so that the stream and the GPU can be used on.

@@ -43,6 +43,12 @@ class ChunkPass {
   const SequenceStep& sequence() const { return sequence_; }
   int layers_left() const { return model_->config().layers - next_layer_; }
 
+  // Prepares for the ranks of a new group, in which no chunk is in progress.
+  absl::Status JoinGroup(Communicator& communicator) {
+    Clear();
+    return forward_->ShareRows(communicator);
+  }
+
   // Enqueues the chunk's embedding; none is in progress. `sequence` is what its session's cache
   // plans for these tokens, as the rows from 0 on.
   void Begin(PlannedChunk chunk, SequenceStep sequence);

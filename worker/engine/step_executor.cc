@@ -72,7 +72,7 @@ absl::Status StepExecutor::JoinGroup(Communicator* communicator) {
   // A collective of a lost rank never ends.
   model_->backend().SetWaitCheck([communicator] { return communicator->Poll(); });
   for (std::optional<KvCache>& cache : caches_) cache.reset();
-  chunk_->Clear();
+  if (absl::Status status = chunk_->JoinGroup(*communicator); !status.ok()) return status;
   return decodes_->Record(*communicator);
 }
 

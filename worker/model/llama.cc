@@ -1,6 +1,7 @@
 #include "worker/model/llama.h"
 
 #include <cassert>
+#include <optional>
 
 #include "absl/time/clock.h"
 
@@ -26,8 +27,8 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   const int64_t kv_width = model->kv_heads() * head_dim;
   const int64_t feed_forward = model->feed_forward();
   const std::pair<Tensor*, int64_t> widths[] = {
-      {&forward->normed_, hidden},
-      {&forward->delta_, hidden},
+      {&forward->own_normed_, hidden},
+      {&forward->own_delta_, hidden},
       {&forward->qkv_, query_width + 2 * kv_width},
       {&forward->attention_, query_width},
       {&forward->gate_up_, 2 * feed_forward},
@@ -39,6 +40,8 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
     if (!allocated.ok()) return allocated.status();
     *tensor = *allocated;
   }
+  forward->normed_ = forward->own_normed_;
+  forward->delta_ = forward->own_delta_;
   absl::StatusOr<Tensor> residual = backend.AllocateTensor(ElementType::kFloat32, max_rows, hidden);
   if (!residual.ok()) return residual.status();
   forward->residual_ = *residual;
@@ -47,6 +50,16 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   if (!row_scores.ok()) return row_scores.status();
   forward->row_scores_ = *row_scores;
   return forward;
+}
+
+absl::Status LlamaForward::ShareRows(Communicator& communicator) {
+  const absl::StatusOr<std::optional<SharedRows>> shared =
+      communicator.ShareRows(residual_.rows, residual_.cols);
+  if (!shared.ok()) return shared.status();
+  shares_rows_ = shared->has_value();
+  delta_ = shares_rows_ ? (*shared)->delta : own_delta_;
+  normed_ = shares_rows_ ? (*shared)->normed : own_normed_;
+  return absl::OkStatus();
 }
 
 void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> groups) {
@@ -62,12 +75,14 @@ void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> grou
                   model_->config().norm_epsilon, normed_.Rows(0, rows_));
 }
 
-// The sum over ranks of one half of a chunk hides under the products of the other. Small sums take
-// less time than the products would lose.
+// Many rows are summed where they lie, if ranks share them. If not, the sum over ranks of one half
+// of a chunk hides under the products of the other. Small sums take less time than either loses.
 void LlamaForward::SplitRows(const Communicator& communicator) {
-  constexpr int64_t kLeastRows = 512;
+  constexpr int64_t kLeastShared = 256;  // the ranks' two waits for one another take 13 us
+  constexpr int64_t kLeastSplit = 512;
   parts_.clear();
-  if (!communicator.overlaps() || groups_.size() != 1 || rows_ < kLeastRows) {
+  sums_shared_rows_ = shares_rows_ && rows_ >= kLeastShared;
+  if (sums_shared_rows_ || !communicator.overlaps() || groups_.size() != 1 || rows_ < kLeastSplit) {
     parts_.push_back({0, rows_, groups_});
     return;
   }
@@ -76,57 +91,61 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
   parts_.push_back({half, rows_ - half, {{0, static_cast<int>(rows_ - half)}}});
 }
 
-absl::Status LlamaForward::StartSum(Communicator& communicator, Tensor x) {
-  if (communicator.size() == 1) return absl::OkStatus();
+absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part) {
+  if (communicator.size() == 1 || sums_shared_rows_) return absl::OkStatus();
   const absl::Time start = absl::Now();
+  const Tensor delta = delta_.Rows(part.first_row, part.rows);
   absl::Status status =
-      parts_.size() == 1 ? communicator.AllReduceSum(x) : communicator.StartSum(x);
+      parts_.size() == 1 ? communicator.AllReduceSum(delta) : communicator.StartSum(delta);
   all_reduce_time_ += absl::Now() - start;
   return status;
 }
 
-absl::Status LlamaForward::FinishSum(Communicator& communicator) {
-  return parts_.size() == 1 ? absl::OkStatus() : communicator.FinishSum();
+absl::Status LlamaForward::AddSum(Communicator& communicator, const Part& part,
+                                  Tensor norm_weight) {
+  const float epsilon = model_->config().norm_epsilon;
+  const Tensor residual = residual_.Rows(part.first_row, part.rows);
+  if (sums_shared_rows_) return communicator.SumAddRmsNorm(residual, norm_weight, epsilon);
+  if (parts_.size() > 1) {
+    if (absl::Status status = communicator.FinishSum(); !status.ok()) return status;
+  }
+  model_->backend().AddRmsNorm(residual, delta_.Rows(part.first_row, part.rows), norm_weight,
+                               epsilon, normed_.Rows(part.first_row, part.rows));
+  return absl::OkStatus();
 }
 
-void LlamaForward::Project(const Part& part, int layer) {
-  model_->backend().MatMul(part.groups, normed_.Rows(part.first_row, part.rows),
-                           *model_->weights().layers[layer].qkv,
-                           qkv_.Rows(part.first_row, part.rows));
+void LlamaForward::Project(int layer) {
+  model_->backend().MatMul(groups_, normed_.Rows(0, rows_), *model_->weights().layers[layer].qkv,
+                           qkv_.Rows(0, rows_));
 }
 
 absl::Status LlamaForward::Output(Communicator& communicator, const Part& part, int layer) {
   const Tensor delta = delta_.Rows(part.first_row, part.rows);
   model_->backend().MatMul(part.groups, attention_.Rows(part.first_row, part.rows),
                            *model_->weights().layers[layer].output, delta);
-  return StartSum(communicator, delta);
+  return StartSum(communicator, part);
 }
 
 absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& part, int layer) {
-  if (absl::Status status = FinishSum(communicator); !status.ok()) return status;
   const LayerWeights& weights = model_->weights().layers[layer];
+  absl::Status status = AddSum(communicator, part, weights.feed_forward_norm);
+  if (!status.ok()) return status;
   Backend& backend = model_->backend();
   const Tensor normed = normed_.Rows(part.first_row, part.rows);
   const Tensor delta = delta_.Rows(part.first_row, part.rows);
   const Tensor gate_up = gate_up_.Rows(part.first_row, part.rows);
   const Tensor activated = activated_.Rows(part.first_row, part.rows);
-  backend.AddRmsNorm(residual_.Rows(part.first_row, part.rows), delta, weights.feed_forward_norm,
-                     model_->config().norm_epsilon, normed);
   backend.MatMul(part.groups, normed, *weights.gate_up, gate_up);
   backend.SwiGlu(gate_up, activated);
   backend.MatMul(part.groups, activated, *weights.down, delta);
-  return StartSum(communicator, delta);
+  return StartSum(communicator, part);
 }
 
 absl::Status LlamaForward::EndLayer(Communicator& communicator, const Part& part, int layer) {
-  if (absl::Status status = FinishSum(communicator); !status.ok()) return status;
   const LlamaWeights& weights = model_->weights();
   const bool last = layer + 1 == model_->config().layers;
   const Tensor norm = last ? weights.output_norm : weights.layers[layer + 1].attention_norm;
-  model_->backend().AddRmsNorm(
-      residual_.Rows(part.first_row, part.rows), delta_.Rows(part.first_row, part.rows), norm,
-      model_->config().norm_epsilon, normed_.Rows(part.first_row, part.rows));
-  return absl::OkStatus();
+  return AddSum(communicator, part, norm);
 }
 
 absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, int begin,
@@ -136,9 +155,7 @@ absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, 
   const Tensor qkv = qkv_.Rows(0, rows_);
   const Tensor attention = attention_.Rows(0, rows_);
   Backend& backend = model_->backend();
-  for (const Part& part : parts_) {
-    if (begin < end) Project(part, begin);
-  }
+  if (begin < end) Project(begin);
   for (int i = begin; i < end; ++i) {
     backend.Attend(kv, i, *step_, qkv, attention, row_scores_);
     backend.Admit(kv, i, *step_, qkv, row_scores_);
@@ -150,8 +167,8 @@ absl::Status LlamaForward::RunLayers(Communicator& communicator, KvStorage& kv, 
     }
     for (const Part& part : parts_) {
       if (absl::Status status = EndLayer(communicator, part, i); !status.ok()) return status;
-      if (i + 1 < end) Project(part, i + 1);
     }
+    if (i + 1 < end) Project(i + 1);
   }
   return absl::OkStatus();
 }

@@ -68,6 +68,10 @@ class LlamaForward {
   static absl::StatusOr<std::unique_ptr<LlamaForward>> Create(const LlamaModel* model,
                                                               int max_rows);
 
+  // Joins other ranks, for passes of many rows: shares memory with them where that makes sums over
+  // ranks faster. Before the first pass with `communicator`, which outlives the passes.
+  absl::Status ShareRows(Communicator& communicator);
+
   // Embeds the rows of a new pass: `step`, loaded with one sequence at least, which stays unchanged
   // until the last layer has run. The pass has `groups.back()`'s last row + 1 rows.
   void Begin(const DeviceStep& step, absl::Span<const RowGroup> groups);
@@ -94,12 +98,13 @@ class LlamaForward {
   };
 
   void SplitRows(const Communicator& communicator);
-  void Project(const Part& part, int layer);
+  void Project(int layer);
   absl::Status Output(Communicator& communicator, const Part& part, int layer);
   absl::Status FeedForward(Communicator& communicator, const Part& part, int layer);
   absl::Status EndLayer(Communicator& communicator, const Part& part, int layer);
-  absl::Status StartSum(Communicator& communicator, Tensor x);
-  absl::Status FinishSum(Communicator& communicator);
+  // Of delta over ranks; AddSum adds it to the residual and normalises that.
+  absl::Status StartSum(Communicator& communicator, const Part& part);
+  absl::Status AddSum(Communicator& communicator, const Part& part, Tensor norm_weight);
 
   const LlamaModel* model_;
   // Activations for max_rows each.
@@ -112,7 +117,12 @@ class LlamaForward {
   Tensor gate_up_;     // [2 * feed_forward]
   Tensor activated_;   // [feed_forward]
 
+  Tensor own_normed_;  // what the two are without a group that shares rows
+  Tensor own_delta_;
+  bool shares_rows_ = false;
+
   int64_t rows_ = 0;
+  bool sums_shared_rows_ = false;  // in this pass
   std::vector<Part> parts_;
   const DeviceStep* step_ = nullptr;
   std::vector<RowGroup> groups_;

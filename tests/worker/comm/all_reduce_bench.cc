@@ -1,7 +1,8 @@
 // Times the sum of a decode step's and a chunk's rows over all GPUs of this host, in a CUDA graph
-// as a recorded step has it, and the same through NCCL alone. One JSON object a line.
+// as a recorded step has it, and the same through NCCL alone; then the same together with what
+// follows in a layer, residual and norm. One JSON object a line.
 //
-//   all_reduce_bench [GPUS]
+//   all_reduce_bench [GPUS [ROWS ...]]
 
 #include <cuda_runtime.h>
 
@@ -10,8 +11,10 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/cuda/elementwise.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "worker/comm/in_memory_rendezvous.h"
@@ -25,6 +28,7 @@ constexpr int kWidth = 4096;
 constexpr int kSums = 64;
 constexpr int kWarmUp = 5;
 constexpr int kReplays = 50;
+constexpr float kEpsilon = 1e-5f;
 
 void Check(const absl::Status& status) {
   if (status.ok()) return;
@@ -32,17 +36,57 @@ void Check(const absl::Status& status) {
   std::exit(1);
 }
 
-// Microseconds of one sum of `rows` rows of bfloat16, as rank 0 sees it.
-double Time(int gpus, int rows, bool one_shot) {
+// What a graph has kSums of, on one rank.
+class Work {
+ public:
+  Work(Communicator& communicator, int rows, bool with_norm, cudaStream_t stream)
+      : communicator_(communicator),
+        rows_(rows),
+        with_norm_(with_norm),
+        stream_(stream),
+        x_(static_cast<size_t>(rows) * kWidth),
+        normed_(x_.size()),
+        residual_(x_.size()),
+        weight_(kWidth) {
+    x_.FillBytes(0);
+    residual_.FillBytes(0);
+    weight_.FillBytes(0);
+    CheckCuda(cudaDeviceSynchronize());
+    if (!with_norm) return;
+    const auto shared = communicator.ShareRows(rows, kWidth);
+    Check(shared.status());
+    shares_rows_ = shared->has_value();
+  }
+
+  void Enqueue() {
+    const Tensor residual = {residual_.data(), ElementType::kFloat32, rows_, kWidth};
+    const Tensor weight = {weight_.data(), ElementType::kFloat32, 1, kWidth};
+    if (shares_rows_) return Check(communicator_.SumAddRmsNorm(residual, weight, kEpsilon));
+    Check(communicator_.AllReduceSum({x_.data(), ElementType::kBFloat16, rows_, kWidth}));
+    if (!with_norm_) return;
+    CheckCuda(LaunchRmsNorm(residual_.data(), x_.data(), weight_.data(), kEpsilon, rows_, kWidth,
+                            normed_.data(), stream_));
+  }
+
+ private:
+  Communicator& communicator_;
+  const int rows_;
+  const bool with_norm_;
+  const cudaStream_t stream_;
+  bool shares_rows_ = false;
+  DeviceArray<__nv_bfloat16> x_, normed_;
+  DeviceArray<float> residual_, weight_;
+};
+
+// Microseconds of one sum of `rows` rows of bfloat16, as rank 0 sees it; with_norm: and of residual
+// and norm. one_shot: as a group does it, not through NCCL alone.
+double Time(int gpus, int rows, bool with_norm, bool one_shot) {
   InMemoryRendezvous rendezvous;
   double microseconds = 0;
   RunRanks(gpus, [&](int rank) {
     CheckCuda(cudaSetDevice(rank));
     cudaStream_t stream;
     CheckCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    DeviceArray<uint16_t> x(static_cast<size_t>(rows) * kWidth);
-    x.FillBytes(0);
-    CheckCuda(cudaDeviceSynchronize());
     NcclOptions options;
     options.group = {.rank = rank, .size = gpus};
     options.gpu = rank;
@@ -55,10 +99,9 @@ double Time(int gpus, int rows, bool one_shot) {
         ConnectNcclCommunicator(options, rendezvous);
     Check(communicator.status());
 
+    Work work(**communicator, rows, with_norm, stream);
     CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < kSums; ++i) {
-      Check((*communicator)->AllReduceSum({x.data(), ElementType::kBFloat16, rows, kWidth}));
-    }
+    for (int i = 0; i < kSums; ++i) work.Enqueue();
     cudaGraph_t graph;
     CheckCuda(cudaStreamEndCapture(stream, &graph));
     cudaGraphExec_t executable;
@@ -91,15 +134,20 @@ int Main(int argc, char** argv) {
   int gpus = 0;
   CheckCuda(cudaGetDeviceCount(&gpus));
   if (argc > 1) gpus = std::atoi(argv[1]);
-  for (const int rows : {1, 8, 16, 32, 64, 4096}) {
-    const double microseconds = Time(gpus, rows, /*one_shot=*/true);
-    const double nccl = Time(gpus, rows, /*one_shot=*/false);
-    std::printf(
-        "{\"collective\": \"all_reduce\", \"gpus\": %d, \"rows\": %d, \"bytes\": %lld, \"us\": "
-        "%.2f, "
-        "\"nccl_us\": %.2f}\n",
-        gpus, rows, 2LL * rows * kWidth, microseconds, nccl);
-    std::fflush(stdout);
+  std::vector<int> sizes = {1, 8, 16, 32, 64, 4096};
+  if (argc > 2) sizes.clear();
+  for (int i = 2; i < argc; ++i) sizes.push_back(std::atoi(argv[i]));
+  for (const bool with_norm : {false, true}) {
+    for (const int rows : sizes) {
+      const double microseconds = Time(gpus, rows, with_norm, /*one_shot=*/true);
+      const double nccl = Time(gpus, rows, with_norm, /*one_shot=*/false);
+      std::printf(
+          "{\"collective\": \"%s\", \"gpus\": %d, \"rows\": %d, \"bytes\": %lld, \"us\": %.2f, "
+          "\"nccl_us\": %.2f}\n",
+          with_norm ? "all_reduce, add, norm" : "all_reduce", gpus, rows, 2LL * rows * kWidth,
+          microseconds, nccl);
+      std::fflush(stdout);
+    }
   }
   return 0;
 }

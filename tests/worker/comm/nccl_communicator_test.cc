@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/rank_order_sum.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"
@@ -347,6 +348,49 @@ TEST(NcclCommunicatorTest, StartedSumsFinishInTheOrderOfStarting) {
         }
       }
     });
+  }
+}
+
+TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
+  if (Gpus() < 2) GTEST_SKIP() << "needs two GPUs";
+  constexpr int kRows = 4096;
+  constexpr int kWidth = 4096;
+  constexpr float kEpsilon = 1e-5f;
+  for (int size = 2; size <= Gpus(); ++size) {
+    for (const int rows : {kRows, 64, 999}) {
+      const std::vector<Case> cases = Cases(size, {int64_t{rows} * kWidth});  // bfloat16, float32
+      const std::vector<float> ones(kWidth, 1.0f);
+      RunGroup(size, Options(0, 1), [&](Rank& rank) {
+        const int number = rank.communicator().rank();
+        const auto shared = rank.communicator().ShareRows(kRows, kWidth);
+        ASSERT_TRUE(shared.ok()) << shared.status();
+        if (!shared->has_value()) return;  // GPUs that do not reach one another
+        const DeviceBytes delta(cases[0].inputs[number]);
+        const DeviceBytes residual(cases[1].inputs[0]);
+        const DeviceBytes share(cases[1].inputs[0]);
+        const DeviceArray<float> weight(ones);
+        const DeviceBytes want(int64_t{2} * rows * kWidth);
+        CheckCuda(cudaMemcpy((*shared)->delta.data, delta.data(), cases[0].inputs[0].size(),
+                             cudaMemcpyDeviceToDevice));
+        CheckCuda(cudaDeviceSynchronize());
+        absl::Status status = rank.communicator().SumAddRmsNorm(
+            {share.data(), ElementType::kFloat32, rows, kWidth},
+            {weight.data(), ElementType::kFloat32, 1, kWidth}, kEpsilon);
+        if (status.ok()) status.Update(rank.Sum(delta, cases[0].type, cases[0].elements));
+        ASSERT_TRUE(status.ok()) << status;
+        CheckCuda(LaunchRmsNorm(reinterpret_cast<float*>(residual.data()),
+                                reinterpret_cast<const __nv_bfloat16*>(delta.data()), weight.data(),
+                                kEpsilon, rows, kWidth,
+                                reinterpret_cast<__nv_bfloat16*>(want.data()), rank.stream()));
+        status.Update(rank.Wait());
+        ASSERT_TRUE(status.ok()) << status;
+        Bytes got(int64_t{2} * rows * kWidth);
+        CheckCuda(
+            cudaMemcpy(got.data(), (*shared)->normed.data, got.size(), cudaMemcpyDeviceToHost));
+        ASSERT_EQ(FirstDifference(got, want.Read(), ElementType::kBFloat16), "")
+            << rows << " rows, rank " << number << " of " << size;
+      });
+    }
   }
 }
 

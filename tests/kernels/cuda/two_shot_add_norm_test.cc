@@ -1,0 +1,360 @@
+// Ranks are streams here: on one GPU all of them, and with several GPUs also one on each.
+
+#include "kernels/cuda/two_shot_add_norm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/rank_order_sum.h"
+#include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/rank_tensors.h"
+
+namespace weir {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+constexpr float kEpsilon = 1e-5f;
+
+// Streams that share a queue of the device might wait for one another. Read when CUDA starts.
+[[maybe_unused]] const int kManyQueues = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+
+// Ranks on one GPU wait for one another, so all their blocks, one for two rows at most, must find
+// room there at once.
+constexpr int kMostRowsOnOneGpu = 200;
+
+// Groups of ranks on the first GPU, and of one on each of 2, 3, ... GPUs that reach one another.
+std::vector<std::vector<int>> Groups() {
+  std::vector<std::vector<int>> groups;
+  for (const int ranks : {1, 2, 3, 4, 8}) groups.emplace_back(ranks, 0);
+  int gpus = 0;
+  CheckCuda(cudaGetDeviceCount(&gpus));
+  for (int ranks = 2; ranks <= std::min(gpus, kTwoShotMostRanks); ++ranks) {
+    bool reachable = true;
+    for (int from = 0; from < ranks; ++from) {
+      for (int to = 0; to < ranks; ++to) {
+        int can = 1;
+        if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
+        reachable = reachable && can != 0;
+      }
+    }
+    if (!reachable) continue;
+    groups.emplace_back(ranks);
+    std::iota(groups.back().begin(), groups.back().end(), 0);
+  }
+  return groups;
+}
+
+std::string Describe(const std::vector<int>& devices) {
+  std::string words = std::to_string(devices.size()) + " ranks on GPU";
+  for (const int device : devices) words.append(" ").append(std::to_string(device));
+  return words;
+}
+
+struct Shape {
+  int rows;
+  int width;
+  int64_t elements() const { return int64_t{rows} * width; }
+};
+
+// What a rank has in its device's memory. Its device is the current one when it is made.
+struct RankMemory {
+  explicit RankMemory(int64_t elements)
+      : delta(elements), normed(elements), residual(elements), flags(1), count(1), gave_up(1) {
+    flags.FillBytes(0);
+    count.FillBytes(0);
+    gave_up.FillBytes(0);
+  }
+  DeviceArray<__nv_bfloat16> delta, normed;
+  DeviceArray<float> residual;
+  DeviceArray<TwoShotFlags> flags;
+  DeviceArray<TwoShotCount> count;
+  DeviceArray<unsigned int> gave_up;
+};
+
+class Group {
+ public:
+  Group(const std::vector<int>& devices, int64_t elements) : devices_(devices) {
+    CheckCuda(cudaMallocHost(&aborted_, sizeof(*aborted_)));
+    *aborted_ = 0;
+    for (const int device : devices) {
+      CheckCuda(cudaSetDevice(device));
+      memory_.push_back(std::make_unique<RankMemory>(elements));
+      CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
+      for (const int peer : devices) {
+        if (peer == device) continue;
+        const cudaError_t error = cudaDeviceEnablePeerAccess(peer, 0);
+        if (error == cudaErrorPeerAccessAlreadyEnabled) {
+          (void)cudaGetLastError();
+        } else {
+          CheckCuda(error);
+        }
+      }
+      CheckCuda(cudaDeviceSynchronize());
+    }
+  }
+  ~Group() {
+    for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamDestroy(stream));
+    CheckCuda(cudaFreeHost(aborted_));
+  }
+
+  int size() const { return static_cast<int>(devices_.size()); }
+  RankMemory& memory(int rank) { return *memory_[rank]; }
+  cudaStream_t stream(int rank) const { return streams_[rank]; }
+  // Makes the rank's device the current one.
+  void Enter(int rank) const { CheckCuda(cudaSetDevice(devices_[rank])); }
+
+  void Launch(int rank, const float* weight, const Shape& shape) {
+    Enter(rank);
+    TwoShotRanks ranks = {};
+    ranks.rank = rank;
+    ranks.ranks = size();
+    for (int peer = 0; peer < size(); ++peer) {
+      ranks.deltas[peer] = memory(peer).delta.data();
+      ranks.normed[peer] = memory(peer).normed.data();
+      ranks.flags[peer] = memory(peer).flags.data();
+    }
+    ranks.count = memory(rank).count.data();
+    ranks.aborted = aborted_;
+    ranks.gave_up = memory(rank).gave_up.data();
+    CheckCuda(LaunchTwoShotAddNorm(ranks, memory(rank).residual.data(), weight, kEpsilon,
+                                   shape.rows, shape.width, streams_[rank]));
+  }
+
+  bool Idle(int rank) const {
+    const cudaError_t state = cudaStreamQuery(streams_[rank]);
+    if (state == cudaErrorNotReady) return false;
+    CheckCuda(state);
+    return true;
+  }
+
+  // Waits for all ranks. False if they do not come to an end; then they are ended.
+  bool Finish(std::chrono::seconds limit = std::chrono::seconds(60)) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    for (int rank = 0; rank < size(); ++rank) {
+      while (!Idle(rank)) {
+        if (std::chrono::steady_clock::now() < deadline) continue;
+        Abort();
+        for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamSynchronize(stream));
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void Abort() { *static_cast<volatile unsigned int*>(aborted_) = 1; }
+
+ private:
+  std::vector<int> devices_;
+  std::vector<std::unique_ptr<RankMemory>> memory_;
+  std::vector<cudaStream_t> streams_;
+  unsigned int* aborted_ = nullptr;
+};
+
+// Parts of a sum, a residual and a weight, and on the host what becomes of them.
+struct Case {
+  Case(std::mt19937& random, const Shape& shape, int ranks) : shape(shape) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      deltas.push_back(RandomTensor(random, ElementType::kBFloat16, shape.elements()));
+    }
+    const Bytes bytes = RandomTensor(random, ElementType::kFloat32, shape.elements());
+    residual.resize(shape.elements());
+    std::memcpy(residual.data(), bytes.data(), bytes.size());
+    std::normal_distribution<float> normal;
+    for (int i = 0; i < shape.width; ++i) weight.push_back(normal(random));
+  }
+
+  // residual += the sum.
+  void Add() {
+    std::string wrong;
+    const Bytes sums = SumInOrder(deltas, ElementType::kBFloat16, &wrong);
+    ASSERT_EQ(wrong, "");
+    for (int64_t i = 0; i < shape.elements(); ++i) {
+      residual[i] += static_cast<float>(ElementAt(sums, ElementType::kBFloat16, i));
+    }
+  }
+
+  // Where `got` is not the norm of the residual; empty if nowhere.
+  std::string WrongNorm(const std::vector<__nv_bfloat16>& got) const {
+    for (int row = 0; row < shape.rows; ++row) {
+      const float* x = &residual[int64_t{row} * shape.width];
+      double squares = 0;
+      for (int i = 0; i < shape.width; ++i) squares += double{x[i]} * x[i];
+      const double scale = 1 / std::sqrt(squares / shape.width + kEpsilon);
+      for (int i = 0; i < shape.width; ++i) {
+        const double want = x[i] * scale * weight[i];
+        const double value = __bfloat162float(got[int64_t{row} * shape.width + i]);
+        if (std::abs(value - want) <= std::abs(want) * (std::ldexp(1.0, -8) + 1e-5)) continue;
+        return "row " + std::to_string(row) + ", column " + std::to_string(i) + " is " +
+               std::to_string(value) + ", not " + std::to_string(want);
+      }
+    }
+    return "";
+  }
+
+  Shape shape;
+  std::vector<Bytes> deltas;  // by rank
+  std::vector<float> residual;
+  std::vector<float> weight;
+};
+
+bool SameBits(const std::vector<__nv_bfloat16>& a, const std::vector<__nv_bfloat16>& b,
+              int64_t elements) {
+  return std::memcmp(a.data(), b.data(), elements * sizeof(a[0])) == 0;
+}
+
+TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  for (const std::vector<int>& devices : Groups()) {
+    const bool one_gpu = devices.size() == 1 || devices[0] == devices[1];
+    for (const Shape& shape : {Shape{1, 8}, Shape{3, 64}, Shape{64, 576}, Shape{101, 4096},
+                               Shape{9, 8200}, Shape{7, 16384}, Shape{4096, 4096}}) {
+      if (one_gpu && shape.rows > kMostRowsOnOneGpu) continue;
+      SCOPED_TRACE(Describe(devices) + ", " + std::to_string(shape.rows) + " rows of " +
+                   std::to_string(shape.width));
+      std::mt19937 random(1);
+      Group group(devices, shape.elements());
+      Case one(random, shape, group.size());
+      std::vector<std::unique_ptr<DeviceArray<float>>> weights;
+      for (int rank = 0; rank < group.size(); ++rank) {
+        group.Enter(rank);
+        RankMemory& memory = group.memory(rank);
+        weights.push_back(std::make_unique<DeviceArray<float>>(one.weight));
+        CheckCuda(cudaMemcpy(memory.delta.data(), one.deltas[rank].data(), memory.delta.bytes(),
+                             cudaMemcpyHostToDevice));
+        CheckCuda(cudaMemcpy(memory.residual.data(), one.residual.data(), memory.residual.bytes(),
+                             cudaMemcpyHostToDevice));
+        memory.normed.FillBytes(0xff);
+        CheckCuda(cudaDeviceSynchronize());
+      }
+      for (int rank = 0; rank < group.size(); ++rank) {
+        group.Launch(rank, weights[rank]->data(), shape);
+      }
+      ASSERT_TRUE(group.Finish());
+      const std::vector<float> before = one.residual;
+      one.Add();
+      const std::vector<__nv_bfloat16> normed = group.memory(0).normed.Read();
+      ASSERT_EQ(one.WrongNorm(normed), "");
+      for (int rank = 0; rank < group.size(); ++rank) {
+        group.Enter(rank);
+        ASSERT_TRUE(SameBits(group.memory(rank).normed.Read(), normed, shape.elements()))
+            << "rank " << rank;
+        // Of its own rows; the others are as before.
+        const std::vector<float> residual = group.memory(rank).residual.Read();
+        const int64_t begin = int64_t{shape.rows} * rank / group.size() * shape.width;
+        const int64_t end = int64_t{shape.rows} * (rank + 1) / group.size() * shape.width;
+        for (int64_t i = 0; i < shape.elements(); ++i) {
+          const float want = i >= begin && i < end ? one.residual[i] : before[i];
+          ASSERT_EQ(residual[i], want) << "rank " << rank << ", element " << i;
+        }
+        // The bits are those of the kernel that norms what is summed already.
+        DeviceArray<float> summed(one.residual);
+        DeviceArray<__nv_bfloat16> alone(shape.elements());
+        CheckCuda(LaunchRmsNorm(summed.data(), nullptr, weights[rank]->data(), kEpsilon, shape.rows,
+                                shape.width, alone.data(), nullptr));
+        ASSERT_TRUE(SameBits(alone.Read(), normed, shape.elements())) << "rank " << rank;
+      }
+    }
+  }
+}
+
+// Calls of many lengths without a wait in between: what ranks write for one call must not meet what
+// others still read of the one before.
+TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  constexpr int kCalls = 100;
+  constexpr int kWidth = 1024;
+  for (const std::vector<int>& devices : Groups()) {
+    SCOPED_TRACE(Describe(devices));
+    std::mt19937 random(2);
+    const Shape most = {kMostRowsOnOneGpu, kWidth};
+    Group group(devices, most.elements());
+    std::vector<Case> cases;
+    for (int call = 0; call < kCalls; ++call) {
+      const int rows = 1 + static_cast<int>(random() % most.rows);
+      cases.emplace_back(random, Shape{rows, kWidth}, group.size());
+    }
+    // By call and rank.
+    std::vector<std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>>> deltas(kCalls);
+    std::vector<std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>>> normed(kCalls);
+    std::vector<std::vector<std::unique_ptr<DeviceArray<float>>>> residuals(kCalls);
+    std::vector<std::unique_ptr<DeviceArray<float>>> weights;
+    for (int rank = 0; rank < group.size(); ++rank) {
+      group.Enter(rank);
+      weights.push_back(std::make_unique<DeviceArray<float>>(cases[0].weight));
+      for (int call = 0; call < kCalls; ++call) {
+        Case& one = cases[call];
+        one.weight = cases[0].weight;
+        const int64_t elements = one.shape.elements();
+        deltas[call].push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(elements));
+        CheckCuda(cudaMemcpy(deltas[call].back()->data(), one.deltas[rank].data(),
+                             one.deltas[rank].size(), cudaMemcpyHostToDevice));
+        normed[call].push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(elements));
+        residuals[call].push_back(std::make_unique<DeviceArray<float>>(one.residual));
+      }
+      CheckCuda(cudaDeviceSynchronize());
+    }
+    for (int rank = 0; rank < group.size(); ++rank) {
+      RankMemory& memory = group.memory(rank);
+      const cudaStream_t stream = group.stream(rank);
+      // The sum of one rank is a copy.
+      const auto copy = [&](void* to, const void* from, ElementType type, int64_t elements) {
+        CheckCuda(LaunchRankOrderSum(from, 1, type, elements, to, stream));
+      };
+      group.Enter(rank);
+      for (int call = 0; call < kCalls; ++call) {
+        const int64_t elements = cases[call].shape.elements();
+        copy(memory.delta.data(), deltas[call][rank]->data(), ElementType::kBFloat16, elements);
+        copy(memory.residual.data(), residuals[call][rank]->data(), ElementType::kFloat32,
+             elements);
+        group.Launch(rank, weights[rank]->data(), cases[call].shape);
+        copy(normed[call][rank]->data(), memory.normed.data(), ElementType::kBFloat16, elements);
+      }
+    }
+    ASSERT_TRUE(group.Finish());
+    for (int call = 0; call < kCalls; ++call) {
+      cases[call].Add();
+      for (int rank = 0; rank < group.size(); ++rank) {
+        group.Enter(rank);
+        ASSERT_EQ(cases[call].WrongNorm(normed[call][rank]->Read()), "")
+            << "call " << call << ", rank " << rank;
+      }
+    }
+  }
+}
+
+TEST(TwoShotAddNormTest, AbortEndsAWaitForARankThatNeverComes) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  const Shape shape = {64, 512};
+  Group group({0, 0}, shape.elements());
+  group.memory(0).normed.FillBytes(0x11);
+  group.memory(1).normed.FillBytes(0x11);
+  const DeviceArray<float> weight(std::vector<float>(shape.width, 1.0f));
+  CheckCuda(cudaDeviceSynchronize());
+  for (int call = 0; call < 3; ++call) group.Launch(0, weight.data(), shape);
+  EXPECT_FALSE(group.Finish(std::chrono::seconds(1)));
+  ASSERT_TRUE(group.Idle(0));
+  // It has written nothing, here or there, and waits for nothing any more.
+  group.Launch(0, weight.data(), shape);
+  ASSERT_TRUE(group.Finish());
+  for (int rank = 0; rank < 2; ++rank) {
+    for (const __nv_bfloat16 value : group.memory(rank).normed.Read()) {
+      ASSERT_EQ(__bfloat16_as_ushort(value), 0x1111);
+    }
+  }
+  EXPECT_EQ(group.memory(0).gave_up.Read()[0], 1u);
+}
+
+}  // namespace
+}  // namespace weir
