@@ -41,7 +41,6 @@ double Median(std::vector<double> values) {
 }
 
 double MicrosecondsPerStep(const BenchHostTime::Total& before, const BenchHostTime::Total& after) {
-  // An engine far ahead of its reader may have done all steps before.
   const int64_t steps = std::max<int64_t>(1, after.steps - before.steps);
   return absl::ToDoubleMicroseconds(after.time - before.time) / static_cast<double>(steps);
 }
@@ -79,9 +78,8 @@ absl::StatusOr<BatchSpeed> MeasureBatch(const BenchTarget& target, int count, in
     const absl::StatusOr<double> reading = session->Read(depth);
     if (!reading.ok()) return reading.status();
   }
-  BenchHostTime::Total before;
-  const absl::StatusOr<std::vector<double>> seconds =
-      GenerateTogether(*sessions, steps, [&] { before = target.host_time->total(); });
+  const BenchHostTime::Total before = target.host_time->total();
+  const absl::StatusOr<std::vector<double>> seconds = GenerateTogether(*sessions, steps);
   if (!seconds.ok()) return seconds.status();
   const BenchHostTime::Total after = target.host_time->total();
   return BatchSpeed{.sessions = count,

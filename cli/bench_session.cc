@@ -87,8 +87,7 @@ absl::StatusOr<double> BenchSession::SecondsToRead(const RunOptions& options, in
 }
 
 absl::StatusOr<std::vector<double>> GenerateTogether(
-    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps,
-    const std::function<void()>& began) {
+    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps) {
   // The first token comes from logits which are there already; a backend may prepare something at
   // the first steps of a kind.
   constexpr int kWarmUp = 4;
@@ -118,7 +117,6 @@ absl::StatusOr<std::vector<double>> GenerateTogether(
     const Clock::time_point now = Clock::now();
     if (step >= kWarmUp) seconds.push_back(std::chrono::duration<double>(now - last).count());
     last = now;
-    if (step + 1 == kWarmUp) began();
   }
   return seconds;
 }

@@ -2,7 +2,6 @@
 #define WEIR_CLI_BENCH_SESSION_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,8 +34,7 @@ class BenchSession {
 
  private:
   friend absl::StatusOr<std::vector<double>> GenerateTogether(
-      absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps,
-      const std::function<void()>& began);
+      absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps);
 
   BenchSession(Engine* engine, std::string id, int vocabulary);
 
@@ -51,11 +49,10 @@ class BenchSession {
 };
 
 // Lets all sessions generate at the same time, one token each in every step. Returns the seconds
-// between a step and the next, of `steps` steps, after a few to get going; calls `began` in
-// between, when all that follows is timed. At least one session, each of which has read something.
+// between a step and the next, of `steps` steps, after a few to get going. At least one session,
+// each of which has read something.
 absl::StatusOr<std::vector<double>> GenerateTogether(
-    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps,
-    const std::function<void()>& began = [] {});
+    absl::Span<const std::unique_ptr<BenchSession>> sessions, int steps);
 
 }  // namespace weir
 
