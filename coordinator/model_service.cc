@@ -13,6 +13,7 @@ void Merge(v1::Model model, v1::ListModelsResponse* response) {
   for (v1::Model& other : *response->mutable_models()) {
     if (other.name() != model.name()) continue;
     other.set_session_slots(other.session_slots() + model.session_slots());
+    other.set_sessions_that_fit(other.sessions_that_fit() + model.sessions_that_fit());
     other.set_sessions_open(other.sessions_open() + model.sessions_open());
     return;
   }
