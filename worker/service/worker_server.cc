@@ -86,7 +86,9 @@ std::string SettingsFingerprint(const WorkerOptions& options) {
       "sinks=", cascade.sinks, " slots=", cascade.slots, " sub-caches=", cascade.sub_caches,
       " stride=", cascade.stride, " beta=", absl::StrFormat("%.17g", cascade.beta),
       " head-reduction=", cascade.head_reduction == HeadReduction::kMax ? "max" : "mean",
-      " max-sessions=", options.max_sessions, options.exact_scores ? " scores=exact" : "");
+      " max-sessions=", options.max_sessions, " device=", options.device,
+      options.exact_scores ? " scores=exact" : "",
+      EngineOptions().check_ranks_agree ? " build=debug" : "");
 }
 
 ModelHostOptions HostOptions(const WorkerOptions& options, const std::string& host) {
