@@ -78,16 +78,21 @@ void RunExecutorGroup(const ExecutorGroupOptions& options,
   std::barrier<> over(options.ranks);
   RunRanks(options.ranks, [&](int number) {
     ExecutorRank rank(options, number);
+    std::unique_ptr<Communicator> communicator;
     if (options.ranks == 1) {
-      rank.Join(MakeSingleCommunicator());
+      communicator = MakeSingleCommunicator();
     } else if (options.device == "cpu") {
-      rank.Join(std::move(host_communicators[number]));
+      communicator = std::move(host_communicators[number]);
     } else {
-      rank.Join(OrDie(ConnectNcclCommunicator({.group = {.rank = number, .size = options.ranks},
-                                               .gpu = number,
-                                               .stream = rank.backend().stream()},
-                                              rendezvous)));
+      communicator =
+          OrDie(ConnectNcclCommunicator({.group = {.rank = number, .size = options.ranks},
+                                         .gpu = number,
+                                         .stream = rank.backend().stream(),
+                                         .one_shot = options.shares_memory},
+                                        rendezvous));
     }
+    if (options.wrap) communicator = options.wrap(std::move(communicator), rank.backend());
+    rank.Join(std::move(communicator));
     body(rank);
     over.arrive_and_wait();
     rank.Leave();

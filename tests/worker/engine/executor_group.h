@@ -21,6 +21,10 @@ struct ExecutorGroupOptions {
   int ranks = 1;
   int sessions = 1;
   CascadeConfig cascade;
+  // On GPUs: whether ranks write to each other's memory, or do all through NCCL.
+  bool shares_memory = true;
+  // What a rank uses in place of the communicator there is; null: that one. Called by all ranks.
+  std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>, Backend&)> wrap;
 };
 
 // One rank of a group without an engine: a step executor that checks whether ranks agree, and what
