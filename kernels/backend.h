@@ -186,7 +186,8 @@ class Backend {
 
   // Waits for everything enqueued, then copies x to `out` (x.elements() of them).
   virtual absl::Status CopyToHost(Tensor x, absl::Span<float> out) = 0;
-  // Waits for everything enqueued and reports the first device fault.
+  // Waits for everything enqueued and reports the first device fault. After an error, also one of
+  // SetWaitCheck's, some of it may still be running.
   virtual absl::Status Synchronize() = 0;
 };
 

@@ -276,7 +276,8 @@ class CudaBackend final : public Backend {
 
   absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {
     assert(static_cast<int64_t>(out.size()) == x.elements());
-    Check(cudaSetDevice(device_.gpu));
+    // A copy to memory that is not pinned waits for the stream without asking how the others are.
+    if (absl::Status status = Synchronize(); !status.ok()) return status;
     if (x.type == ElementType::kFloat32) {
       Check(cudaMemcpyAsync(out.data(), x.data, x.elements() * sizeof(float),
                             cudaMemcpyDeviceToHost, stream_));

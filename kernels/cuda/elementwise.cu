@@ -43,14 +43,21 @@ __global__ void __launch_bounds__(kNormThreads)
 
 constexpr int kSwiGluThreads = 256;
 
-// One thread: 8 columns of one row. Grid: (columns, rows).
+constexpr int kSwiGluColumns = kSwiGluThreads * kVector;  // of a block
+
+__host__ __device__ int SwiGluBlocks(int width) {  // of a row
+  return (width + kSwiGluColumns - 1) / kSwiGluColumns;
+}
+
+// One thread: 8 columns of one row. Grid: columns, then rows.
 __global__ void __launch_bounds__(kSwiGluThreads)
     SwiGluKernel(const __nv_bfloat16* gate_up, int width, __nv_bfloat16* out) {
   WaitForEarlierKernels();
   AllowLaterKernels();
-  const int i = (blockIdx.x * kSwiGluThreads + threadIdx.x) * kVector;
+  const int blocks = SwiGluBlocks(width);
+  const int i = (blockIdx.x % blocks * kSwiGluThreads + threadIdx.x) * kVector;
   if (i >= width) return;
-  const int64_t row = blockIdx.y;
+  const int64_t row = blockIdx.x / blocks;
   float gate[kVector];
   float up[kVector];
   BFloat16Vector::Load(gate_up + row * 2 * width + i).Unpack(gate);
@@ -107,9 +114,8 @@ cudaError_t LaunchRmsNorm(float* x, const __nv_bfloat16* delta, const float* wei
 cudaError_t LaunchSwiGlu(const __nv_bfloat16* gate_up, int rows, int width, __nv_bfloat16* out,
                          cudaStream_t stream) {
   assert(width % kVector == 0);
-  constexpr int kColumns = kSwiGluThreads * kVector;
-  const dim3 grid((width + kColumns - 1) / kColumns, rows);
-  return LaunchDependent(SwiGluKernel, grid, kSwiGluThreads, 0, stream, gate_up, width, out);
+  return LaunchDependent(SwiGluKernel, rows * SwiGluBlocks(width), kSwiGluThreads, 0, stream,
+                         gate_up, width, out);
 }
 
 cudaError_t LaunchCopyRows(const __nv_bfloat16* from, const int* from_rows, int count, int width,

@@ -16,7 +16,10 @@ absl::Status StepRecordings::Record(int64_t key, absl::FunctionRef<absl::Status(
   cudaGraphExec_t executable = nullptr;
   if (enqueued.ok() && error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0);
   if (graph != nullptr) (void)cudaGraphDestroy(graph);
-  if (!enqueued.ok()) return enqueued;
+  if (!enqueued.ok()) {
+    (void)cudaGetLastError();  // of a recording that failed with what it was to record
+    return enqueued;
+  }
   if (error != cudaSuccess) return CudaStatus(error, "recording a step");
   // Takes the device memory that the graph needs now, and not while a step waits.
   error = cudaGraphUpload(executable, stream_);

@@ -191,6 +191,7 @@ absl::Status GlooCommunicator::ReceiveString(int peer, std::string& bytes) {
   uint64_t length;
   std::memcpy(&length, *message, sizeof(length));
   if (length > kMaxStringBytes) {
+    mesh_->Abort();
     return absl::InternalError(
         absl::StrCat("rank ", peer, " announced ", length, " bytes; ranks are out of step"));
   }

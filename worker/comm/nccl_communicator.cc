@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,7 +52,7 @@ class NcclCommunicator : public Communicator {
  public:
   NcclCommunicator(const NcclLibrary& library, const NcclOptions& options,
                    std::unique_ptr<Communicator> host)
-      : group_(library, options, std::move(host)), large_(group_) {}
+      : log_(options.log), group_(library, options, std::move(host)), large_(group_) {}
 
   ~NcclCommunicator() override {
     if (group_.End()) return;
@@ -87,6 +88,11 @@ class NcclCommunicator : public Communicator {
     return group_.link() != nullptr && OneShotLink::Takes(x.elements() * ElementBytes(x.type));
   }
 
+  void Log(const std::string& sentence) const {
+    if (log_) log_(sentence);
+  }
+
+  const std::function<void(const std::string& sentence)> log_;
   NcclGroup group_;
   NcclCollectives large_;
   std::unique_ptr<TwoShotLink> shared_rows_;  // null if none are shared
@@ -135,12 +141,10 @@ absl::Status NcclCommunicator::ConnectLink(const std::vector<std::string>& cards
     if (!refuses.ok()) return refuses.status();
     if (*refuses < 0) continue;
     group_.SetLink(nullptr);
-    if (options.log) {
-      options.log(absl::StrCat(
-          "small sums go through NCCL, which takes longer: ",
-          works.ok() ? absl::StrCat("rank ", *refuses, " cannot write to other GPUs' memory")
-                     : std::string(works.message())));
-    }
+    Log(absl::StrCat("small sums go through NCCL, which takes longer: ",
+                     works.ok()
+                         ? absl::StrCat("rank ", *refuses, " cannot write to other GPUs' memory")
+                         : std::string(works.message())));
     return absl::OkStatus();
   }
   return absl::OkStatus();
@@ -170,18 +174,22 @@ absl::StatusOr<std::optional<SharedRows>> NcclCommunicator::ShareRows(int64_t ro
   if (group_.link() == nullptr || size() == 1) return std::nullopt;
   absl::StatusOr<std::unique_ptr<TwoShotLink>> made =
       TwoShotLink::Create(*group_.link(), group_.gpu(), rows, cols);
-  const absl::StatusOr<std::vector<std::string>> cards =
-      Exchange(*this, made.ok() ? (*made)->card() : std::string(group_.link()->card().size(), 0));
-  if (!cards.ok()) return cards.status();
-  absl::Status works = made.status();
-  if (works.ok()) works.Update((*made)->Connect(*cards));
-  // Either all ranks share rows or none does.
-  const absl::StatusOr<int> refuses = FirstToRefuse(*this, works.ok());
+  // Either all ranks share rows or none does: they tell each other what became of each stage.
+  absl::StatusOr<int> refuses = FirstToRefuse(*this, made.ok());
   if (!refuses.ok()) return refuses.status();
+  absl::Status works = made.status();
+  if (*refuses < 0) {
+    const absl::StatusOr<std::vector<std::string>> cards = Exchange(*this, (*made)->card());
+    if (!cards.ok()) return cards.status();
+    works = (*made)->Connect(*cards);
+    refuses = FirstToRefuse(*this, works.ok());
+    if (!refuses.ok()) return refuses.status();
+  }
   if (*refuses >= 0) {
-    return group_.Checked(
-        works.ok() ? absl::UnavailableError(absl::StrCat("rank ", *refuses, " shares no rows"))
-                   : works);
+    Log(absl::StrCat("sums of a chunk go through NCCL, which takes longer: ",
+                     works.ok() ? absl::StrCat("rank ", *refuses, " cannot share memory for them")
+                                : std::string(works.message())));
+    return std::nullopt;
   }
   shared_rows_ = *std::move(made);
   return SharedRows{shared_rows_->delta(), shared_rows_->normed()};
@@ -189,6 +197,9 @@ absl::StatusOr<std::optional<SharedRows>> NcclCommunicator::ShareRows(int64_t ro
 
 absl::Status NcclCommunicator::SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) {
   if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  // A rank that was stopped for long may find all others ready, from before they gave it up, and
+  // their memory already with another group: it must learn that it was given up before it writes.
+  if (absl::Status status = group_.Poll(); !status.ok()) return status;
   return group_.Checked(shared_rows_->AddNorm(residual, weight, epsilon, group_.stream()));
 }
 

@@ -25,7 +25,10 @@ absl::StatusOr<std::string> NcclHandle::NewId() const {
 
 absl::Status NcclHandle::Begin(const std::string& id) {
   ncclUniqueId unique = {};
-  assert(id.size() == sizeof(unique.internal));
+  if (id.size() != sizeof(unique.internal)) {
+    return absl::InternalError(absl::StrCat("rank 0 sent an id of NCCL's of ", id.size(),
+                                            " bytes instead of ", sizeof(unique.internal)));
+  }
   std::memcpy(unique.internal, id.data(), sizeof(unique.internal));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;

@@ -44,9 +44,11 @@ class ChunkPass {
   int layers_left() const { return model_->config().layers - next_layer_; }
 
   // Prepares for the ranks of a new group, in which no chunk is in progress.
-  absl::Status JoinGroup(Communicator& communicator) {
+  absl::Status JoinGroup(Communicator& communicator) { return forward_->ShareRows(communicator); }
+  // Abandons the chunk in progress, if any, and lets go of what the group has lent.
+  void LeaveGroup() {
     Clear();
-    return forward_->ShareRows(communicator);
+    forward_->ReturnRows();
   }
 
   // Enqueues the chunk's embedding; none is in progress. `sequence` is what its session's cache

@@ -88,7 +88,8 @@ absl::StatusOr<StepResult> EngineBase::ExecuteStep(const StepPlan& plan) {
   absl::StatusOr<StepResult> result = executor_->Execute(plan);
   if (!result.ok()) return result.status();
   steps_.fetch_add(1, std::memory_order_relaxed);
-  RefreshStats();
+  // Otherwise it would wait, without asking how the others are, for sums that are still to run.
+  if (plan.synchronize) RefreshStats();
   return result;
 }
 

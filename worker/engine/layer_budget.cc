@@ -26,7 +26,8 @@ int ClassOf(int rows) { return std::bit_width(static_cast<unsigned>(rows)) - 1; 
 void StepTimes::Observe(const StepWork& work, absl::Duration time) {
   if (work.chunk_layers == 0) {
     if (!work.decodes) return;
-    decodes_ = decodes_.has_value() ? *decodes_ + kWeight * (time - *decodes_) : time;
+    const absl::Duration known = decodes_.value_or(time);
+    decodes_ = known + kWeight * (std::clamp(time, known / kMostRatio, known * kMostRatio) - known);
     return;
   }
   const absl::Duration decodes = work.decodes ? this->decodes() : absl::ZeroDuration();

@@ -187,6 +187,7 @@ void LeaderEngine::PlanInspection(Step& step) {
     if (chunk_.has_value() && chunk_->part.session == call->session) return;
     step.plan.inspection = Inspection{call->session->cache_slot(), call->layer};
     step.inspect_call = call;
+    step.work.measured = false;
   }
 }
 

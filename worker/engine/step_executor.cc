@@ -80,9 +80,10 @@ void StepExecutor::LeaveGroup() {
   Backend& backend = model_->backend();
   // What is enqueued ends, or the group has failed and nobody asks for it any more.
   (void)backend.Synchronize();
-  // They name the communicator.
+  // They name the communicator, or use its memory.
   backend.SetWaitCheck(nullptr);
   backend.ForgetRecordings();
+  chunk_->LeaveGroup();
   communicator_ = nullptr;
 }
 
@@ -162,7 +163,8 @@ absl::Status StepExecutor::RunDecodes() {
   absl::Status status = decodes_->Run(*communicator_, lane_tokens_, lanes_, lane_requests_);
   if (!status.ok()) return status;
   for (const SequenceStep& lane : absl::MakeConstSpan(lanes_).first(lane_tokens_.size())) {
-    Commit(lane);
+    caches_[lane.cache_slot]->Commit(lane);
+    Count(lane, layers());
   }
   return absl::OkStatus();
 }
@@ -172,13 +174,14 @@ absl::Status StepExecutor::RunChunk(const StepPlan& plan, StepResult& result) {
   if (plan.chunk_layers == 0) return absl::OkStatus();
   absl::Status status = chunk_->RunLayers(*communicator_, plan.chunk_layers);
   if (!status.ok()) return status;
+  Count(chunk_->sequence(), plan.chunk_layers);
   if (chunk_->layers_left() > 0) return absl::OkStatus();
 
   absl::StatusOr<std::vector<float>> scores = chunk_->Finish(*communicator_);
   if (!scores.ok()) return scores.status();
   result.chunk.emplace();
   result.chunk->scores = *std::move(scores);
-  Commit(chunk_->sequence());
+  caches_[chunk_->sequence().cache_slot]->Commit(chunk_->sequence());
   return absl::OkStatus();
 }
 
@@ -203,15 +206,14 @@ absl::Status StepExecutor::ReadNext(const StepPlan& plan, StepResult& result) {
   return absl::OkStatus();
 }
 
-void StepExecutor::Commit(const SequenceStep& sequence) {
-  caches_[sequence.cache_slot]->Commit(sequence);
+void StepExecutor::Count(const SequenceStep& sequence, int layers) {
   if (arrivals_.size() < sequence.rings.size()) {
     arrivals_.resize(sequence.rings.size(), 0);
     accepts_.resize(sequence.rings.size(), 0);
   }
   for (size_t level = 0; level < sequence.rings.size(); ++level) {
-    arrivals_[level] += sequence.rings[level].arrivals;
-    accepts_[level] += sequence.rings[level].new_entries();
+    arrivals_[level] += int64_t{layers} * sequence.rings[level].arrivals;
+    accepts_[level] += int64_t{layers} * sequence.rings[level].new_entries();
   }
 }
 
@@ -250,7 +252,7 @@ absl::StatusOr<int64_t> StepExecutor::SessionsThatFit() const {
 
 std::vector<SubCacheStats> StepExecutor::SubCacheTotals() const {
   const std::vector<int64_t> swaps = kv_->swaps();
-  const int64_t heads = int64_t{model_->config().layers} * model_->kv_heads();
+  const int64_t heads = model_->kv_heads();
   std::vector<SubCacheStats> totals(arrivals_.size());
   for (size_t level = 0; level < totals.size(); ++level) {
     totals[level].accepts = accepts_[level] * heads;

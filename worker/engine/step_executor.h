@@ -96,7 +96,8 @@ class StepExecutor {
   absl::Status RunDecodes();
   absl::Status RunChunk(const StepPlan& plan, StepResult& result);
   absl::Status ReadNext(const StepPlan& plan, StepResult& result);
-  void Commit(const SequenceStep& sequence);
+  // Adds what so many layers do with these tokens to the totals, when they are enqueued.
+  void Count(const SequenceStep& sequence, int layers);
   absl::StatusOr<std::vector<HeadMemory>> Inspect(const Inspection& inspection);
 
   const LlamaModel* model_;
@@ -115,7 +116,7 @@ class StepExecutor {
   std::vector<std::optional<LikeliestRequest>> lane_requests_;
   SequenceStep new_chunk_;  // if a chunk begins
 
-  std::vector<int64_t> arrivals_;  // by level, over all steps, of one head
+  std::vector<int64_t> arrivals_;  // by level, over all steps and layers, of one head
   std::vector<int64_t> accepts_;
 };
 

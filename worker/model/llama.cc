@@ -40,8 +40,7 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
     if (!allocated.ok()) return allocated.status();
     *tensor = *allocated;
   }
-  forward->normed_ = forward->own_normed_;
-  forward->delta_ = forward->own_delta_;
+  forward->ReturnRows();
   absl::StatusOr<Tensor> residual = backend.AllocateTensor(ElementType::kFloat32, max_rows, hidden);
   if (!residual.ok()) return residual.status();
   forward->residual_ = *residual;
@@ -56,10 +55,17 @@ absl::Status LlamaForward::ShareRows(Communicator& communicator) {
   const absl::StatusOr<std::optional<SharedRows>> shared =
       communicator.ShareRows(residual_.rows, residual_.cols);
   if (!shared.ok()) return shared.status();
-  shares_rows_ = shared->has_value();
-  delta_ = shares_rows_ ? (*shared)->delta : own_delta_;
-  normed_ = shares_rows_ ? (*shared)->normed : own_normed_;
+  if (!shared->has_value()) return absl::OkStatus();
+  delta_ = (*shared)->delta;
+  normed_ = (*shared)->normed;
+  shares_rows_ = true;
   return absl::OkStatus();
+}
+
+void LlamaForward::ReturnRows() {
+  delta_ = own_delta_;
+  normed_ = own_normed_;
+  shares_rows_ = false;
 }
 
 void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> groups) {

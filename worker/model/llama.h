@@ -71,6 +71,8 @@ class LlamaForward {
   // Joins other ranks, for passes of many rows: shares memory with them where that makes sums over
   // ranks faster. Before the first pass with `communicator`, which outlives the passes.
   absl::Status ShareRows(Communicator& communicator);
+  // Goes back to memory of its own, before that communicator ends.
+  void ReturnRows();
 
   // Embeds the rows of a new pass: `step`, loaded with one sequence at least, which stays unchanged
   // until the last layer has run. The pass has `groups.back()`'s last row + 1 rows.

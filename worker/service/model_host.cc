@@ -65,6 +65,8 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
   absl::StatusOr<std::unique_ptr<Communicator>> communicator = Connect(place, rendezvous);
   if (!communicator.ok()) return communicator.status();
   communicator_ = *std::move(communicator);
+  // Before the engine's thread has the device.
+  const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit();
   absl::StatusOr<std::unique_ptr<Engine>> engine = rank_->StartEngine(communicator_.get());
   if (!engine.ok()) {
     communicator_.reset();
@@ -76,7 +78,7 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
                                   .tokenizer = rank_->tokenizer(),
                                   .chat_template = chat_template_,
                                   .cascade = options_.rank.engine.cascade,
-                                  .model = Describe()});
+                                  .model = Describe(fit.value_or(0))});
     service_->Lead(leader_.get());
   } else {
     service_->Withdraw(
@@ -115,7 +117,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlac
                                  rendezvous);
 }
 
-v1::Model ModelHost::Describe() const {
+v1::Model ModelHost::Describe(int64_t sessions_that_fit) const {
   const LlamaConfig& config = rank_->model_config();
   v1::Model model;
   model.set_name(ModelName(rank_->file()));
@@ -131,9 +133,7 @@ v1::Model ModelHost::Describe() const {
   const int ranks = rank_->options().tensor_parallel;
   model.set_session_bytes(rank_->session_bytes() * ranks);
   model.set_session_slots(rank_->options().engine.max_sessions);
-  if (const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit(); fit.ok()) {
-    model.set_sessions_that_fit(*fit);
-  }
+  model.set_sessions_that_fit(sessions_that_fit);
   model.set_tensor_parallel(ranks);
   model.set_device(rank_->device_description());
   return model;

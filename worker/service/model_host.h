@@ -51,7 +51,7 @@ class ModelHost : public RankHost {
  private:
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupPlace& place,
                                                         Rendezvous& rendezvous);
-  v1::Model Describe() const;
+  v1::Model Describe(int64_t sessions_that_fit) const;
 
   const ModelHostOptions options_;
   WorkerService* const service_;
