@@ -331,6 +331,41 @@ TEST_F(StepExecutorTest, AResetAbandonsTheChunkInProgress) {
   }
 }
 
+// Also in the middle of a chunk, and of one that is abandoned: what is scraped never falls.
+TEST_F(StepExecutorTest, TotalsOnlyGrow) {
+  std::vector<SubCacheStats> last;
+  int64_t read = 0;  // by a layer's heads, at the first level
+  const auto check = [&] {
+    const std::vector<SubCacheStats> totals = executor().SubCacheTotals();
+    ASSERT_EQ(totals.size(), static_cast<size_t>(kCascade.sub_caches));
+    last.resize(totals.size());
+    for (size_t level = 0; level < totals.size(); ++level) {
+      EXPECT_GE(totals[level].accepts, last[level].accepts) << "level " << level;
+      EXPECT_GE(totals[level].swaps, last[level].swaps) << "level " << level;
+      EXPECT_GE(totals[level].drops, last[level].drops) << "level " << level;
+    }
+    EXPECT_EQ(totals[0].accepts + totals[0].swaps + totals[0].drops, 3 * read);
+    last = totals;
+  };
+  Execute(Begin(0));
+  Execute(Chunk({.cache_slot = 0, .tokens = {0}}));  // the sink, which no level sees
+  for (int turn = 0; turn < 10; ++turn) {
+    Execute(Chunk({.cache_slot = 0, .tokens = {1, 2, 3, turn}}, 2));
+    read += 2 * 4;
+    check();
+    if (turn == 8) break;
+    Execute(Layers(kLayers - 2));
+    read += (kLayers - 2) * 4;
+    check();
+    Execute(Decode({{.cache_slot = 0, .token = turn}}));
+    read += kLayers;
+    check();
+  }
+  Execute(Begin(0));
+  check();
+  EXPECT_GT(last[1].swaps + last[1].drops, 0);
+}
+
 TEST_F(StepExecutorTest, AGroupThatFormsAgainKnowsNothing) {
   Execute(Begin(0));
   Execute(Chunk({.cache_slot = 0, .tokens = {1, 2}}, 2));
