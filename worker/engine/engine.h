@@ -84,6 +84,9 @@ class Engine {
 
   // Steps finished since start; grows at least every `idle_step` while the group is well.
   virtual int64_t steps() const = 0;
+  // Waits until this rank has prepared its steps together with the others, so that its engine runs.
+  // If it cannot, why not: other than later errors, this one says whether it may pass.
+  virtual absl::Status WaitUntilJoined() = 0;
   // OK while the loop runs; then why it ended (UNAVAILABLE: a rank was lost).
   virtual absl::Status health() const = 0;
   // 0 on followers.

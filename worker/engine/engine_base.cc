@@ -26,6 +26,15 @@ absl::Status EngineBase::Wait() {
   return health_;
 }
 
+absl::Status EngineBase::WaitUntilJoined() {
+  const auto has_joined = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_) {
+    return joined_.has_value();
+  };
+  absl::MutexLock lock(&state_mutex_);
+  state_mutex_.Await(absl::Condition(&has_joined));
+  return *joined_;
+}
+
 void EngineBase::Abort(const std::string& reason) {
   {
     absl::MutexLock lock(&state_mutex_);
@@ -55,6 +64,14 @@ void EngineBase::StartThread() {
 void EngineBase::RunThread() {
   // On this thread, so that ranks of one process join at once.
   absl::Status why = executor_->JoinGroup(communicator_);
+  if (!why.ok()) {
+    // If the group is over, that is why.
+    if (absl::Status group = communicator_->Poll(); !group.ok()) why = group;
+  }
+  {
+    absl::MutexLock lock(&state_mutex_);
+    joined_ = why;
+  }
   if (why.ok()) why = Loop();
   if (!stopped_) {
     communicator_->Abort();

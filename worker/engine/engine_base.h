@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -24,6 +25,7 @@ class EngineBase : public Engine {
   int64_t steps() const override { return steps_.load(std::memory_order_relaxed); }
   absl::Status health() const override;
   absl::Status Wait() override;
+  absl::Status WaitUntilJoined() override;
   void Abort(const std::string& reason) override;
   EngineStats stats() const override;
 
@@ -64,6 +66,7 @@ class EngineBase : public Engine {
   std::atomic<int64_t> steps_ = 0;
   mutable absl::Mutex state_mutex_;
   absl::Status health_ ABSL_GUARDED_BY(state_mutex_);
+  std::optional<absl::Status> joined_ ABSL_GUARDED_BY(state_mutex_);  // what became of joining
   bool ended_ ABSL_GUARDED_BY(state_mutex_) = false;
   absl::Status aborted_ ABSL_GUARDED_BY(state_mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(state_mutex_);  // the part that is the same on followers

@@ -68,9 +68,12 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
   // Before the engine's thread has the device.
   const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit();
   absl::StatusOr<std::unique_ptr<Engine>> engine = rank_->StartEngine(communicator_.get());
-  if (!engine.ok()) {
+  absl::Status joined = engine.status();
+  if (joined.ok()) joined.Update((*engine)->WaitUntilJoined());
+  if (!joined.ok()) {
+    engine = joined;  // before its communicator
     communicator_.reset();
-    return engine.status();
+    return joined;
   }
   engine_ = *std::move(engine);
   if (place.rank == 0) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
 #include "tests/worker/engine/engine_fixture.h"
+#include "worker/comm/communicator.h"
 
 namespace weir {
 namespace {
@@ -350,6 +352,45 @@ TEST(EngineTest, WrongOptionsAreNamed) {
   options = Options();
   options.model_path = "/nowhere.gguf";
   EXPECT_EQ(Rank::Load(options).status().code(), absl::StatusCode::kNotFound);
+}
+
+// A communicator of one rank that does not let it prepare its steps.
+class UnableCommunicator : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  absl::Status AllReduceSum(Tensor) override { return absl::OkStatus(); }
+  absl::Status AllGather(Tensor, Tensor) override { return absl::OkStatus(); }
+  absl::Status Broadcast(std::string&) override { return absl::OkStatus(); }
+  absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override {
+    return std::vector<std::string>{bytes};
+  }
+  absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t, int64_t) override {
+    return absl::ResourceExhaustedError("no memory is left");
+  }
+  absl::Status Poll() override { return group; }
+  void Abort() override {}
+
+  absl::Status group;
+};
+
+TEST(EngineTest, TellsWhyItCouldNotJoin) {
+  const std::unique_ptr<Rank> rank = *Rank::Load(Options());
+  UnableCommunicator communicator;
+  {
+    const std::unique_ptr<Engine> engine = *rank->StartEngine(&communicator);
+    EXPECT_EQ(engine->WaitUntilJoined(), absl::ResourceExhaustedError("no memory is left"));
+    EXPECT_EQ(engine->Wait(), absl::UnavailableError("no memory is left"));
+  }
+  // Not if that came of the group's end.
+  communicator.group = absl::UnavailableError("rank 1 is lost");
+  const std::unique_ptr<Engine> engine = *rank->StartEngine(&communicator);
+  EXPECT_EQ(engine->WaitUntilJoined(), communicator.group);
+}
+
+TEST(EngineTest, JoinsByItself) {
+  TestGroup group(Options());
+  EXPECT_TRUE(group.leader().WaitUntilJoined().ok());
 }
 
 TEST(EngineTest, IdleStepsGoOn) {

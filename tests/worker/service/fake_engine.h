@@ -58,6 +58,7 @@ class FakeEngine : public Engine {
                                                 const RunOptions& options) override;
   int64_t steps() const override;
   absl::Status health() const override;
+  absl::Status WaitUntilJoined() override { return absl::OkStatus(); }
   int sessions_open() const override;
   EngineStats stats() const override;
   void Abort(const std::string& reason) override;
