@@ -31,6 +31,9 @@ struct CudaOptions {
 // too old. Each is one sentence.
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
 
+// What of that can be told without touching the GPU.
+absl::Status CheckCudaGpu(int gpu);
+
 }  // namespace weir
 
 #endif  // WEIR_KERNELS_CUDA_CUDA_BACKEND_H_

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/elementwise.h"
 
@@ -16,7 +17,7 @@ std::string Version(int version) { return absl::StrCat(version / 1000, ".", vers
 
 }  // namespace
 
-absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
+absl::StatusOr<CudaDevice> DescribeCudaDevice(int gpu) {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
     return absl::NotFoundError("there is no NVIDIA driver on this machine; use --device=cpu");
@@ -40,7 +41,7 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
                      gpus == 1 ? " GPU, number 0" : " GPUs, numbered from 0"));
   }
   cudaDeviceProp properties;
-  cudaError_t error = cudaGetDeviceProperties(&properties, gpu);
+  const cudaError_t error = cudaGetDeviceProperties(&properties, gpu);
   if (error != cudaSuccess) return CudaStatus(error, "asking for the GPU's properties");
   CudaDevice device = {.gpu = gpu,
                        .name = properties.name,
@@ -51,15 +52,23 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
                                                  ", has compute capability ", properties.major, ".",
                                                  properties.minor, "; Weir needs 8.0 or newer"));
   }
-  error = cudaSetDevice(gpu);
+  return device;
+}
+
+absl::Status CheckCudaGpu(int gpu) { return DescribeCudaDevice(gpu).status(); }
+
+absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu) {
+  absl::StatusOr<CudaDevice> device = DescribeCudaDevice(gpu);
+  if (!device.ok()) return device;
+  cudaError_t error = cudaSetDevice(gpu);
   if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("opening GPU ", gpu));
   error = CheckElementwiseCode();
   if (error == cudaErrorNoKernelImageForDevice) {
     (void)cudaGetLastError();  // it is told here
     return absl::UnimplementedError(
-        absl::StrCat("this build of Weir has no code for GPU ", gpu, ", ", device.name,
-                     ", of compute capability ", properties.major, ".", properties.minor,
-                     ": build it with ", properties.major, properties.minor,
+        absl::StrCat("this build of Weir has no code for GPU ", gpu, ", ", device->name,
+                     ", of compute capability ", device->capability / 10, ".",
+                     device->capability % 10, ": build it with ", device->capability,
                      " added to --//bazel:cuda_architectures, or use --device=cpu"));
   }
   if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("opening GPU ", gpu));

@@ -17,6 +17,9 @@ struct CudaDevice {
   bool hopper() const { return capability == 90; }
 };
 
+// Describes a GPU without touching it. Errors: see CheckCudaGpu.
+absl::StatusOr<CudaDevice> DescribeCudaDevice(int gpu);
+
 // Makes a GPU this thread's and describes it. Errors: see CreateCudaBackend.
 absl::StatusOr<CudaDevice> OpenCudaDevice(int gpu);
 

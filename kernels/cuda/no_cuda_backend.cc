@@ -5,7 +5,11 @@
 
 namespace weir {
 
-absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions&) {
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options) {
+  return CheckCudaGpu(options.gpu);
+}
+
+absl::Status CheckCudaGpu(int) {
   return absl::UnimplementedError(
       "this build of Weir has no CUDA backend: build it with --config=cuda, or use --device=cpu");
 }

@@ -23,6 +23,7 @@
 namespace weir {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -56,6 +57,8 @@ TEST(HelpTest, FitsAScreenAndHasAnExample) {
     EXPECT_THAT(help.output, HasSubstr(absl::StrCat("\nExample:\n  weir ", command))) << command;
     EXPECT_LE(std::count(help.output.begin(), help.output.end(), '\n'), 45) << command;
   }
+  const std::string offline = RunWeir({"bench", "offline", "--help"}).output;
+  EXPECT_LE(std::count(offline.begin(), offline.end(), '\n'), 45);
   EXPECT_EQ(RunWeir({"--help"}).exit_code, 0);
   EXPECT_THAT(RunWeir({"version"}).output, StartsWith("weir "));
 }
@@ -120,6 +123,9 @@ TEST(ServeTest, RefusesWhatItCannotServe) {
   EXPECT_THAT(serve({"--slots=1023"}), HasSubstr("slots is 1023; it must be a multiple of"));
   EXPECT_THAT(serve({"--beta=2"}), HasSubstr("beta is 2"));
   EXPECT_THAT(serve({"--host=nonsense.invalid"}), HasSubstr("nonsense.invalid"));
+  // Whether there is no such GPU, no GPU, no driver or no code for one in this build.
+  EXPECT_THAT(serve({"--device=cuda", "--gpu=1000"}),
+              AnyOf(HasSubstr("--device=cpu"), HasSubstr("GPU 1000 is asked for")));
 }
 
 // A loopback port that somebody listens on.

@@ -14,15 +14,20 @@ namespace weir {
 namespace {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const RankOptions& options) {
+  absl::Status status = Rank::CheckDevice(options.device, options.gpu);
+  if (!status.ok()) return status;
   if (options.device == "cpu") return CreateCpuBackend({.threads = options.threads});
-  if (options.device == "cuda") {
-    return CreateCudaBackend({.gpu = options.gpu, .exact_scores = options.exact_scores});
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("device is '", options.device, "'; there are 'cpu' and 'cuda'"));
+  return CreateCudaBackend({.gpu = options.gpu, .exact_scores = options.exact_scores});
 }
 
 }  // namespace
+
+absl::Status Rank::CheckDevice(const std::string& device, int gpu) {
+  if (device == "cpu") return absl::OkStatus();
+  if (device == "cuda") return CheckCudaGpu(gpu);
+  return absl::InvalidArgumentError(
+      absl::StrCat("device is '", device, "'; there are 'cpu' and 'cuda'"));
+}
 
 absl::StatusOr<std::unique_ptr<Rank>> Rank::Load(const RankOptions& options) {
   if (options.engine.max_runs < 1) {

@@ -37,6 +37,10 @@ class Rank {
   // file), UNIMPLEMENTED (a kind of model or device), RESOURCE_EXHAUSTED (memory).
   static absl::StatusOr<std::unique_ptr<Rank>> Load(const RankOptions& options);
 
+  // Whether there is the device that a rank computes on, as far as can be told without touching it.
+  // Errors as of Load.
+  static absl::Status CheckDevice(const std::string& device, int gpu);
+
   // Starts the engine of a group that has just been formed, without sessions. `communicator` is of
   // this rank and size; it and this object outlive the engine. One engine at a time.
   absl::StatusOr<std::unique_ptr<Engine>> StartEngine(Communicator* communicator);

@@ -127,7 +127,12 @@ std::shared_ptr<grpc::Channel> CoordinatorChannel(const WorkerOptions& options) 
 
 absl::Status WorkerServer::Check(const WorkerOptions& options) {
   if (const absl::Status settings = CheckSettings(options); !settings.ok()) return settings;
-  return CheckModel(options).status();
+  if (const absl::Status model = CheckModel(options).status(); !model.ok()) return model;
+  for (int rank = 0; rank < options.tensor_parallel; ++rank) {
+    const absl::Status device = Rank::CheckDevice(options.device, options.gpu.value_or(0) + rank);
+    if (!device.ok()) return device;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(const WorkerOptions& options,

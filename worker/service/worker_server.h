@@ -71,7 +71,8 @@ class WorkerServer {
   static constexpr int kMaxRequestBytes = (16 << 20) + (64 << 10);
 
   // Whether Start takes the model file and the settings, as far as can be known without loading
-  // weights. Errors as Start.
+  // weights, and whether there are the GPUs, if any, of all workers of one host of whom `options`
+  // are the first one's. Errors as Start.
   static absl::Status Check(const WorkerOptions& options);
 
   // Checks all that can be checked without the other workers. `metrics` outlives the server.

@@ -328,6 +328,7 @@ TEST_F(WorkerServerTest, ItDescribesItsModel) {
   EXPECT_EQ(model.positions(), 4096);
   EXPECT_EQ(model.cascade().slots(), 64);
   EXPECT_EQ(model.session_slots(), 2);
+  EXPECT_GT(model.sessions_that_fit(), 2);
   EXPECT_EQ(model.tensor_parallel(), 1);
   EXPECT_THAT(model.device(), HasSubstr("cpu"));
   // 2 layers, 3 KV heads, 68 slots of a key and a value of 16 floats, a score and an index.
