@@ -36,8 +36,9 @@ absl::StatusOr<std::unique_ptr<Matrix>> WeightUploader::Upload(absl::Span<const 
   }
   const int64_t row_bytes = cols * static_cast<int64_t>(sizeof(uint16_t));
   const int64_t count = static_cast<int64_t>(rows.size());
-  absl::StatusOr<DeviceMemory> memory = AllocateDevice(
-      count * row_bytes, absl::StrCat("a matrix of ", count, " x ", cols, " weights"));
+  absl::StatusOr<DeviceMemory> memory =
+      AllocateDevice(count * row_bytes,
+                     absl::StrCat("a matrix of ", count, " x ", cols, " weights"), kLessForWeights);
   if (!memory.ok()) return memory.status();
   const int64_t batch = std::max<int64_t>(1, kStagingBytes / row_bytes);
   if (row_bytes > kStagingBytes) {

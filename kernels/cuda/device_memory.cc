@@ -8,30 +8,30 @@ namespace {
 
 double Gigabytes(double bytes) { return bytes / 1e9; }
 
-absl::Status DoesNotFit(const std::string& what, int64_t bytes) {
+absl::Status DoesNotFit(const std::string& what, int64_t bytes, absl::string_view help) {
   size_t free = 0;
   size_t total = 0;
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = total = 0;
   if (bytes < 0) {
-    return absl::ResourceExhaustedError(absl::StrCat(what, " would take more than any device has"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, " would take more than any device has. ", help));
   }
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "%s takes %.2f GB of device memory; %.2f of %.2f GB are free. Fewer sessions "
-      "(--max-sessions), fewer slots (--slots), a shorter stride (--stride) or more GPUs "
-      "(--tensor-parallel) take less",
-      what, Gigabytes(bytes), Gigabytes(free), Gigabytes(total)));
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("%s takes %.2f GB of device memory; %.2f of %.2f GB are free. %s", what,
+                      Gigabytes(bytes), Gigabytes(free), Gigabytes(total), help));
 }
 
 }  // namespace
 
-absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what) {
-  if (bytes < 0) return DoesNotFit(what, bytes);
+absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what,
+                                            absl::string_view help) {
+  if (bytes < 0) return DoesNotFit(what, bytes, help);
   if (bytes == 0) return DeviceMemory();
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();  // it is handled
-    return DoesNotFit(what, bytes);
+    return DoesNotFit(what, bytes, help);
   }
   if (error != cudaSuccess) return CudaStatus(error, what);
   return DeviceMemory(data, bytes);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "kernels/cuda/cuda_status.h"
 
 namespace weir {
@@ -45,9 +46,17 @@ class OwnedMemory {
 using DeviceMemory = OwnedMemory<cudaFree>;
 using PinnedMemory = OwnedMemory<cudaFreeHost>;
 
-// On the current device. `what` names it in the error, which tells what is free and what would
-// help. Not initialised. `bytes` may be 0; a negative number means that it overflowed.
-absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what);
+// What takes less device memory, for users: of what grows with sessions, and of weights.
+inline constexpr char kLessForSessions[] =
+    "Fewer sessions (--max-sessions), fewer slots (--slots), a shorter stride (--stride) or more "
+    "GPUs (--tensor-parallel) take less";
+inline constexpr char kLessForWeights[] =
+    "Each of more GPUs (--tensor-parallel) holds a part of the model only";
+
+// On the current device. `what` names it in the error, which tells what is free and what `help`s.
+// Not initialised. `bytes` may be 0; a negative number means that it overflowed.
+absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what,
+                                            absl::string_view help = kLessForSessions);
 // Host memory that the device copies from and to at full speed.
 absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what);
 
