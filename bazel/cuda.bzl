@@ -17,8 +17,8 @@ _FLAGS = [
     "-lineinfo",
     "--expt-relaxed-constexpr",
     "--extended-lambda",
-    "--threads=0",
-    # Sandboxes share /tmp and number their processes alike, and so does nvcc its files there.
+    # Sandboxes share /tmp and number their processes alike, and so does nvcc its files there. This and
+    # TMPDIR below keep all of them out of it.
     "--objdir-as-tempdir",
     "-Xcompiler=-fPIC,-Wall",
 ]
@@ -76,7 +76,7 @@ def _cuda_objects_impl(ctx):
             arguments = [args],
             inputs = depset([source], transitive = [inputs]),
             outputs = [object],
-            env = {"PATH": "/usr/bin:/bin"},
+            env = {"PATH": "/usr/bin:/bin", "TMPDIR": object.dirname},
             mnemonic = "CudaCompile",
             progress_message = "Compiling " + source.short_path + " with nvcc",
         )
