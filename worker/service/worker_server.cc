@@ -8,6 +8,7 @@
 #include <grpcpp/server_builder.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,9 @@ namespace {
 // A peer that says nothing is asked after the first of these, and given up after the second.
 constexpr int kKeepaliveTimeMs = 10000;
 constexpr int kKeepaliveTimeoutMs = 5000;
+
+// Between the end of the last call and that of the connections.
+constexpr absl::Duration kLinger = absl::Milliseconds(100);
 
 // The host of HOST:PORT.
 absl::string_view HostOf(absl::string_view address) {
@@ -198,7 +202,12 @@ void WorkerServer::Stop(absl::Duration drain) {
   std::call_once(stopped_, [this, drain] {
     if (server_ == nullptr) return;
     server_->GetHealthCheckService()->Shutdown();
-    server_->Shutdown(absl::ToChronoTime(absl::Now() + drain));
+    const absl::Time deadline = absl::Now() + drain;
+    service_.Withdraw(absl::UnavailableError("the worker stops"), drain);
+    // A connection that is closed while something unread has come in is reset, and what its peer
+    // has not read yet is lost.
+    absl::SleepFor(std::min(drain, kLinger));
+    server_->Shutdown(absl::ToChronoTime(deadline));
     if (member_ != nullptr) member_->Stop();
   });
 }
