@@ -34,6 +34,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "kernels/cuda/device_attribute.h"
+
 namespace weir {
 
 __device__ inline void WaitForEarlierKernels() {
@@ -53,11 +55,8 @@ __device__ inline void AllowLaterKernels() {
 template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchDependent(void (*kernel)(Parameters...), dim3 grid, dim3 block,
                             size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
   int major = 0;
-  error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  const cudaError_t error = GetDeviceAttribute(cudaDevAttrComputeCapabilityMajor, major);
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;

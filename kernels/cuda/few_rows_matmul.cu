@@ -15,6 +15,7 @@
 #include <cassert>
 
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/device_attribute.h"
 #include "kernels/cuda/few_rows_matmul.h"
 #include "kernels/cuda/mma.cuh"
 
@@ -234,11 +235,8 @@ cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) 
   assert(work.x_stride % kPieceCols == 0);
   assert(reinterpret_cast<uintptr_t>(work.x) % sizeof(uint4) == 0);
   assert(reinterpret_cast<uintptr_t>(work.weights) % sizeof(uint4) == 0);
-  int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
   int multiprocessors = 0;
-  error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
   if (error != cudaSuccess) return error;
   if (work.rows <= 8) return LaunchTiled<1>(work, multiprocessors, stream);
   if (work.rows <= 16) return LaunchTiled<2>(work, multiprocessors, stream);

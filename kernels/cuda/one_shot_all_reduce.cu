@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/one_shot_all_reduce.h"
+#include "kernels/cuda/peer_wait.cuh"
 #include "kernels/cuda/tensor_group.cuh"
 
 namespace weir {
@@ -10,12 +11,6 @@ namespace {
 
 // Small blocks: already a row is spread over several multiprocessors, each with links of its own.
 constexpr int kThreads = 256;
-
-// How many times a packet is looked at between two looks at the flag in host memory: some
-// milliseconds. Thousands of threads that read across PCIe hold their rank up for a quarter of a
-// millisecond; were that done within the time that a rank may be late, the other would be held up
-// at the next call, and so on by turns.
-constexpr int kLooksPerFlag = 1 << 14;
 
 struct Packet {
   unsigned long long data;
@@ -111,11 +106,7 @@ class Call {
 
   __device__ unsigned long long Await(Packet packet, const Packet* from) const {
     for (int look = 1; packet.call != number_; ++look) {
-      if (look % kLooksPerFlag == 0 &&
-          *static_cast<const volatile unsigned int*>(ranks_.aborted) != 0) {
-        __stcg(ranks_.gave_up, 1u);
-        break;
-      }
+      if (GivesUp(look, ranks_.aborted, ranks_.gave_up)) break;
       packet = LoadPacket(from);
     }
     return packet.data;

@@ -3,6 +3,8 @@
 
 #include "kernels/cuda/bfloat16_vector.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/device_attribute.h"
+#include "kernels/cuda/peer_wait.cuh"
 #include "kernels/cuda/rms_norm.cuh"
 #include "kernels/cuda/two_shot_add_norm.h"
 
@@ -13,10 +15,6 @@ constexpr int kThreads = kNormThreads;
 // What is under way to and from other GPUs is what fills the links, and blocks that wait for their
 // own threads have nothing under way.
 constexpr int kBlocksPerMultiprocessor = 2;
-
-// How many times a flag is looked at between two looks at the one in host memory: some
-// milliseconds, as for small sums.
-constexpr int kLooksPerFlag = 1 << 14;
 
 __device__ void StoreFlag(unsigned long long* flag, unsigned long long call) {
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(flag), "l"(call) : "memory");
@@ -31,11 +29,7 @@ __device__ unsigned long long LoadFlag(const unsigned long long* flag) {
 __device__ bool Await(const TwoShotRanks& ranks, const unsigned long long* flag,
                       unsigned long long call) {
   for (int look = 1; LoadFlag(flag) != call; ++look) {
-    if (look % kLooksPerFlag == 0 &&
-        *static_cast<const volatile unsigned int*>(ranks.aborted) != 0) {
-      __stcg(ranks.gave_up, 1u);
-      return false;
-    }
+    if (GivesUp(look, ranks.aborted, ranks.gave_up)) return false;
   }
   return true;
 }
@@ -129,11 +123,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 template <int kMostRanks>
 cudaError_t Launch(const TwoShotRanks& ranks, float* residual, const float* weight, float epsilon,
                    int rows, int width, cudaStream_t stream) {
-  int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
   int multiprocessors = 0;
-  error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
   if (error != cudaSuccess) return error;
   const int share = (rows + ranks.ranks - 1) / ranks.ranks;
   const int blocks = std::min(share, kBlocksPerMultiprocessor * multiprocessors);
