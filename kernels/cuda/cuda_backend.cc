@@ -277,19 +277,21 @@ class CudaBackend final : public Backend {
   absl::Status CopyToHost(Tensor x, absl::Span<float> out) override {
     assert(static_cast<int64_t>(out.size()) == x.elements());
     // A copy to memory that is not pinned waits for the stream without asking how the others are.
+    // Behind this, the copy alone is waited for.
     if (absl::Status status = Synchronize(); !status.ok()) return status;
     if (x.type == ElementType::kFloat32) {
       Check(cudaMemcpyAsync(out.data(), x.data, x.elements() * sizeof(float),
                             cudaMemcpyDeviceToHost, stream_));
-      return Synchronize();
+      Check(cudaStreamSynchronize(stream_));
+      return status_;
     }
     std::vector<__nv_bfloat16> values(x.elements());
     Check(cudaMemcpyAsync(values.data(), x.data, x.elements() * sizeof(__nv_bfloat16),
                           cudaMemcpyDeviceToHost, stream_));
-    absl::Status status = Synchronize();
+    Check(cudaStreamSynchronize(stream_));
     std::transform(values.begin(), values.end(), out.begin(),
                    [](__nv_bfloat16 value) { return __bfloat162float(value); });
-    return status;
+    return status_;
   }
 
   // Asks instead of sleeping: a step is short, and waking up takes longer than asking.

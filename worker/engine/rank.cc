@@ -13,11 +13,17 @@
 namespace weir {
 namespace {
 
+absl::Status UnknownDevice(const std::string& device) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("device is '", device, "'; there are 'cpu' and 'cuda'"));
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const RankOptions& options) {
-  absl::Status status = Rank::CheckDevice(options.device, options.gpu);
-  if (!status.ok()) return status;
   if (options.device == "cpu") return CreateCpuBackend({.threads = options.threads});
-  return CreateCudaBackend({.gpu = options.gpu, .exact_scores = options.exact_scores});
+  if (options.device == "cuda") {
+    return CreateCudaBackend({.gpu = options.gpu, .exact_scores = options.exact_scores});
+  }
+  return UnknownDevice(options.device);
 }
 
 }  // namespace
@@ -25,8 +31,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const RankOptions& option
 absl::Status Rank::CheckDevice(const std::string& device, int gpu) {
   if (device == "cpu") return absl::OkStatus();
   if (device == "cuda") return CheckCudaGpu(gpu);
-  return absl::InvalidArgumentError(
-      absl::StrCat("device is '", device, "'; there are 'cpu' and 'cuda'"));
+  return UnknownDevice(device);
 }
 
 absl::StatusOr<std::unique_ptr<Rank>> Rank::Load(const RankOptions& options) {
