@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -18,20 +17,13 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/rank_order_sum.h"
 #include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/rank_devices.h"
 #include "tests/kernels/cuda/rank_tensors.h"
 
 namespace weir {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
-
-// Streams that share a queue of the device might wait for one another. Read when CUDA starts.
-[[maybe_unused]] const int kManyQueues = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-
-int Gpus() {
-  int devices = 0;
-  return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
-}
 
 // Memory of one rank, on its device.
 class RankMemory {
@@ -83,15 +75,7 @@ class Group {
       inboxes_.back()->Fill(0);
       calls_.back()->Fill(0);
       CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
-      for (const int peer : devices) {
-        if (peer == device) continue;
-        const cudaError_t error = cudaDeviceEnablePeerAccess(peer, 0);
-        if (error == cudaErrorPeerAccessAlreadyEnabled) {
-          (void)cudaGetLastError();
-        } else {
-          CheckCuda(error);
-        }
-      }
+      ReachPeers(device, devices);
     }
   }
   ~Group() {
@@ -152,32 +136,6 @@ class Group {
   std::vector<cudaStream_t> streams_;
   unsigned int* aborted_ = nullptr;  // [size()]
 };
-
-// Groups of 1 to 4 and of 8 ranks on the first GPU, and of one on each of 2, 3, ... GPUs.
-std::vector<std::vector<int>> Groups() {
-  std::vector<std::vector<int>> groups;
-  for (const int ranks : {1, 2, 3, 4, 8}) groups.emplace_back(ranks, 0);
-  for (int gpus = 2; gpus <= std::min(Gpus(), kOneShotMostRanks); ++gpus) {
-    bool reachable = true;
-    for (int from = 0; from < gpus; ++from) {
-      for (int to = 0; to < gpus; ++to) {
-        int can = 1;
-        if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
-        reachable = reachable && can != 0;
-      }
-    }
-    if (!reachable) continue;
-    groups.emplace_back(gpus);
-    std::iota(groups.back().begin(), groups.back().end(), 0);
-  }
-  return groups;
-}
-
-std::string Describe(const std::vector<int>& devices) {
-  std::string words = std::to_string(devices.size()) + " ranks on GPU";
-  for (const int device : devices) words.append(" ").append(std::to_string(device));
-  return words;
-}
 
 // Elements of the largest calls. Ranks on one GPU wait for one another, so all their blocks must
 // find room there at once; a block of 256 threads takes 8 bytes a thread.
@@ -276,7 +234,7 @@ class Plan {
 
 TEST(OneShotAllReduceTest, SumsAndGathersEveryLength) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  for (const std::vector<int>& devices : Groups()) {
+  for (const std::vector<int>& devices : RankDevices(kOneShotMostRanks)) {
     SCOPED_TRACE(Describe(devices));
     std::mt19937 random(1);
     Plan plan(devices);
@@ -304,7 +262,7 @@ TEST(OneShotAllReduceTest, SumsAndGathersEveryLength) {
 // packet.
 TEST(OneShotAllReduceTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  for (const std::vector<int>& devices : Groups()) {
+  for (const std::vector<int>& devices : RankDevices(kOneShotMostRanks)) {
     for (const bool ascending : {true, false}) {
       SCOPED_TRACE(Describe(devices));
       std::mt19937 random(2);
@@ -332,7 +290,7 @@ TEST(OneShotAllReduceTest, AGraphThatIsReplayedGivesTheSameBitsOnAllRanks) {
   constexpr int kCalls = 16;
   constexpr int kReplays = 1000;
   const ElementType type = ElementType::kBFloat16;
-  for (const std::vector<int>& devices : Groups()) {
+  for (const std::vector<int>& devices : RankDevices(kOneShotMostRanks)) {
     SCOPED_TRACE(Describe(devices));
     // A row, three rows, a lone element, a batch.
     const std::vector<int64_t> lengths = {4096, 3 * 4096, 1, MostElements(devices, type)};

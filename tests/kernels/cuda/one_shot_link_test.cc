@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/peer_memory.h"
 #include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/rank_devices.h"
 #include "tests/worker/comm/folder_rendezvous.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "worker/comm/in_memory_rendezvous.h"
@@ -31,9 +32,6 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
-
-// Streams that share a queue of the device might wait for one another. Read when CUDA starts.
-[[maybe_unused]] const int kManyQueues = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 
 class Stream {
  public:

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/rank_order_sum.h"
 #include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/rank_devices.h"
 #include "tests/kernels/cuda/rank_tensors.h"
 
 namespace weir {
@@ -27,40 +27,9 @@ using Bytes = std::vector<uint8_t>;
 
 constexpr float kEpsilon = 1e-5f;
 
-// Streams that share a queue of the device might wait for one another. Read when CUDA starts.
-[[maybe_unused]] const int kManyQueues = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-
 // Ranks on one GPU wait for one another, so all their blocks, one for two rows at most, must find
 // room there at once.
 constexpr int kMostRowsOnOneGpu = 200;
-
-// Groups of ranks on the first GPU, and of one on each of 2, 3, ... GPUs that reach one another.
-std::vector<std::vector<int>> Groups() {
-  std::vector<std::vector<int>> groups;
-  for (const int ranks : {1, 2, 3, 4, 8}) groups.emplace_back(ranks, 0);
-  int gpus = 0;
-  CheckCuda(cudaGetDeviceCount(&gpus));
-  for (int ranks = 2; ranks <= std::min(gpus, kTwoShotMostRanks); ++ranks) {
-    bool reachable = true;
-    for (int from = 0; from < ranks; ++from) {
-      for (int to = 0; to < ranks; ++to) {
-        int can = 1;
-        if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
-        reachable = reachable && can != 0;
-      }
-    }
-    if (!reachable) continue;
-    groups.emplace_back(ranks);
-    std::iota(groups.back().begin(), groups.back().end(), 0);
-  }
-  return groups;
-}
-
-std::string Describe(const std::vector<int>& devices) {
-  std::string words = std::to_string(devices.size()) + " ranks on GPU";
-  for (const int device : devices) words.append(" ").append(std::to_string(device));
-  return words;
-}
 
 struct Shape {
   int rows;
@@ -92,15 +61,7 @@ class Group {
       CheckCuda(cudaSetDevice(device));
       memory_.push_back(std::make_unique<RankMemory>(elements));
       CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
-      for (const int peer : devices) {
-        if (peer == device) continue;
-        const cudaError_t error = cudaDeviceEnablePeerAccess(peer, 0);
-        if (error == cudaErrorPeerAccessAlreadyEnabled) {
-          (void)cudaGetLastError();
-        } else {
-          CheckCuda(error);
-        }
-      }
+      ReachPeers(device, devices);
       CheckCuda(cudaDeviceSynchronize());
     }
   }
@@ -216,7 +177,7 @@ bool SameBits(const std::vector<__nv_bfloat16>& a, const std::vector<__nv_bfloat
 
 TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  for (const std::vector<int>& devices : Groups()) {
+  for (const std::vector<int>& devices : RankDevices(kTwoShotMostRanks)) {
     const bool one_gpu = devices.size() == 1 || devices[0] == devices[1];
     for (const Shape& shape : {Shape{1, 8}, Shape{3, 64}, Shape{64, 576}, Shape{101, 4096},
                                Shape{9, 8200}, Shape{7, 16384}, Shape{4096, 4096}}) {
@@ -275,7 +236,7 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
   constexpr int kCalls = 100;
   constexpr int kWidth = 1024;
-  for (const std::vector<int>& devices : Groups()) {
+  for (const std::vector<int>& devices : RankDevices(kTwoShotMostRanks)) {
     SCOPED_TRACE(Describe(devices));
     std::mt19937 random(2);
     const Shape most = {kMostRowsOnOneGpu, kWidth};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/worker/comm/rank_threads.h"
@@ -68,7 +69,16 @@ absl::StatusOr<StepResult> ExecutorRank::ExecuteLeaders(StepPlan& plan) {
   return Execute(plan);
 }
 
-bool HasGpus(int count) { return CreateCudaBackend({.gpu = count - 1}).ok(); }
+std::string GroupCaseName(const testing::TestParamInfo<GroupCase>& info) {
+  return absl::StrCat(info.param.device, info.param.ranks);
+}
+
+void GroupTest::SetUp() {
+  const auto& [device, ranks] = GetParam();
+  if (device == "cuda" && !CreateCudaBackend({.gpu = ranks - 1}).ok()) {
+    GTEST_SKIP() << "needs " << ranks << " GPUs";
+  }
+}
 
 void RunExecutorGroup(const ExecutorGroupOptions& options,
                       const std::function<void(ExecutorRank&)>& body) {

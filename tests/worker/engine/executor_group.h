@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "gtest/gtest.h"
 #include "kernels/backend.h"
 #include "kernels/cascade_config.h"
 #include "worker/comm/communicator.h"
@@ -56,8 +57,18 @@ class ExecutorRank {
   std::unique_ptr<StepExecutor> executor_;
 };
 
-// Whether this build can use GPUs and this machine has so many.
-bool HasGpus(int count);
+// Ranks on one kind of device, for a test's parameter; its name, such as "cuda2".
+struct GroupCase {
+  std::string device;
+  int ranks;
+};
+std::string GroupCaseName(const testing::TestParamInfo<GroupCase>& info);
+
+// Skips cases that this build and this machine have too few GPUs for.
+class GroupTest : public testing::TestWithParam<GroupCase> {
+ protected:
+  void SetUp() override;
+};
 
 // Makes a group and calls body(rank) for each of its ranks, on a thread of its own. Nobody leaves
 // the group before all are done.

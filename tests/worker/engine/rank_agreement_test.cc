@@ -77,19 +77,8 @@ StepPlan Inspect(int layer) {
   return plan;
 }
 
-struct GroupCase {
-  std::string device;
-  int ranks;
-};
-
-class RankAgreementTest : public testing::TestWithParam<GroupCase> {
+class RankAgreementTest : public GroupTest {
  protected:
-  void SetUp() override {
-    if (GetParam().device == "cuda" && !HasGpus(GetParam().ranks)) {
-      GTEST_SKIP() << "needs " << GetParam().ranks << " GPUs";
-    }
-  }
-
   int ranks() const { return GetParam().ranks; }
   ExecutorGroupOptions Options(int ranks) const {
     return {.model_path = ModelPath(),
@@ -105,9 +94,7 @@ class RankAgreementTest : public testing::TestWithParam<GroupCase> {
 INSTANTIATE_TEST_SUITE_P(Groups, RankAgreementTest,
                          testing::Values(GroupCase{"cpu", 2}, GroupCase{"cpu", 3},
                                          GroupCase{"cuda", 2}, GroupCase{"cuda", 4}),
-                         [](const testing::TestParamInfo<GroupCase>& info) {
-                           return absl::StrCat(info.param.device, info.param.ranks);
-                         });
+                         GroupCaseName);
 
 // Rank 0 draws each token from what all ranks have computed; what the others read is noted by them.
 TEST_P(RankAgreementTest, AThousandDecodedTokensAreTheSameOnEveryRank) {

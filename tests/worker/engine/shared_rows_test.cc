@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
@@ -93,26 +92,12 @@ class SharingCommunicator : public Communicator {
   SharedRows shared_;
 };
 
-struct GroupCase {
-  std::string device;
-  int ranks;
-};
-
-class SharedRowsTest : public testing::TestWithParam<GroupCase> {
- protected:
-  void SetUp() override {
-    if (GetParam().device == "cuda" && !HasGpus(GetParam().ranks)) {
-      GTEST_SKIP() << "needs " << GetParam().ranks << " GPUs";
-    }
-  }
-};
+using SharedRowsTest = GroupTest;
 
 INSTANTIATE_TEST_SUITE_P(Groups, SharedRowsTest,
                          testing::Values(GroupCase{"cpu", 2}, GroupCase{"cpu", 3},
                                          GroupCase{"cuda", 2}, GroupCase{"cuda", 3}),
-                         [](const testing::TestParamInfo<GroupCase>& info) {
-                           return absl::StrCat(info.param.device, info.param.ranks);
-                         });
+                         GroupCaseName);
 
 // The scores of a text in chunks of many and of few rows, of which some stop for another session's
 // token after each layer, and what a head remembers in the end.
