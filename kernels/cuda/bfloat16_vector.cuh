@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx.h"
+
 namespace weir {
 
 constexpr int kVector = 8;  // bfloat16 in 16 bytes
@@ -24,16 +26,15 @@ struct BFloat16Vector {
     const uint32_t pairs[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      values[2 * i] = __uint_as_float(pairs[i] << 16);
-      values[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000);
+      values[2 * i] = LowOfPair(pairs[i]);
+      values[2 * i + 1] = HighOfPair(pairs[i]);
     }
   }
   __device__ static BFloat16Vector Round(const float (&values)[kVector]) {
     uint32_t pairs[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
-      pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+      pairs[i] = PackBFloat16(values[2 * i], values[2 * i + 1]);
     }
     return {make_uint4(pairs[0], pairs[1], pairs[2], pairs[3])};
   }

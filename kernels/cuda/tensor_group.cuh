@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cuda/ptx.h"
+
 namespace weir {
 
 // Elements in eight bytes: 4 bfloat16 or 2 floats.
@@ -63,21 +65,16 @@ __device__ inline void UnpackGroup(uint2 bits, float (&values)[kGroup<float>]) {
   values[1] = __uint_as_float(bits.y);
 }
 __device__ inline void UnpackGroup(uint2 bits, float (&values)[kGroup<__nv_bfloat16>]) {
-  values[0] = __uint_as_float(bits.x << 16);
-  values[1] = __uint_as_float(bits.x & 0xffff0000);
-  values[2] = __uint_as_float(bits.y << 16);
-  values[3] = __uint_as_float(bits.y & 0xffff0000);
+  values[0] = LowOfPair(bits.x);
+  values[1] = HighOfPair(bits.x);
+  values[2] = LowOfPair(bits.y);
+  values[3] = HighOfPair(bits.y);
 }
 __device__ inline uint2 PackGroup(const float (&values)[kGroup<float>]) {
   return make_uint2(__float_as_uint(values[0]), __float_as_uint(values[1]));
 }
 __device__ inline uint2 PackGroup(const float (&values)[kGroup<__nv_bfloat16>]) {
-  const __nv_bfloat162 low = __floats2bfloat162_rn(values[0], values[1]);
-  const __nv_bfloat162 high = __floats2bfloat162_rn(values[2], values[3]);
-  uint2 bits;
-  std::memcpy(&bits.x, &low, sizeof(low));
-  std::memcpy(&bits.y, &high, sizeof(high));
-  return bits;
+  return make_uint2(PackBFloat16(values[0], values[1]), PackBFloat16(values[2], values[3]));
 }
 
 // The sum of the groups of ranks 0, 1, ...: in the order in which they are added, in float32,
