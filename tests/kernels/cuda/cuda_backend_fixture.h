@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "tests/kernels/cuda/missing_gpu.h"
 
 namespace weir {
 
@@ -45,8 +46,9 @@ inline double RelativeError(const std::vector<float>& a, const std::vector<doubl
 class CudaBackendTest : public testing::Test {
  protected:
   void SetUp() override {
+    if (const absl::Status gpu = CheckCudaGpu(0); IsMissingGpu(gpu)) GTEST_SKIP() << gpu;
     absl::StatusOr<std::unique_ptr<Backend>> backend = CreateCudaBackend({.exact_scores = true});
-    if (!backend.ok()) GTEST_SKIP() << backend.status();
+    ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = *std::move(backend);
   }
 

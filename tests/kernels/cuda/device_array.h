@@ -17,10 +17,14 @@ inline void CheckCuda(cudaError_t error) {
   std::abort();
 }
 
-// Whether there is a GPU with at least this compute capability (90 for 9.0).
+// Whether there is a GPU with at least this compute capability (90 for 9.0). A GPU that cannot be
+// used ends the program.
 inline bool HasGpu(int capability) {
   int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return false;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) return false;
+  CheckCuda(error);
+  if (devices == 0) return false;
   cudaDeviceProp properties;
   CheckCuda(cudaGetDeviceProperties(&properties, 0));
   return properties.major * 10 + properties.minor >= capability;

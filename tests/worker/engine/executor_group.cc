@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "tests/kernels/cuda/missing_gpu.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "worker/comm/in_memory_rendezvous.h"
 #include "worker/comm/in_process_group.h"
@@ -75,7 +76,7 @@ std::string GroupCaseName(const testing::TestParamInfo<GroupCase>& info) {
 
 void GroupTest::SetUp() {
   const auto& [device, ranks] = GetParam();
-  if (device == "cuda" && !CreateCudaBackend({.gpu = ranks - 1}).ok()) {
+  if (device == "cuda" && IsMissingGpu(CheckCudaGpu(ranks - 1))) {
     GTEST_SKIP() << "needs " << ranks << " GPUs";
   }
 }
