@@ -80,8 +80,9 @@ class Backend {
   // The stream that a device communicator enqueues on (a cudaStream_t); null on the CPU.
   virtual void* stream() { return nullptr; }
   // From now on, while this backend waits for its device it asks `check` every few milliseconds; an
-  // error ends the wait and is returned. For a communicator whose peers may be gone, which leaves
-  // the device waiting for ever. Null: nothing is asked.
+  // error ends the wait and is returned, by calls without a result at the next Synchronize. For a
+  // communicator whose peers may be gone, which leaves the device waiting for ever, unless `check`
+  // has found out. Null: nothing is asked.
   virtual void SetWaitCheck(std::function<absl::Status()> check) {}
 
   // Bytes of device memory that are still to be had, as the system tells.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/blas_matmul.h"
@@ -153,7 +154,9 @@ class CudaBackend final : public Backend {
                 DeviceStep& step) override {
     // The engine's thread may not be the one that made this backend.
     Check(cudaSetDevice(device_.gpu));
-    Check(static_cast<CudaStep&>(step).Load(tokens, sequences, stream_));
+    CudaStep& to = static_cast<CudaStep&>(step);
+    AwaitUpload(to.uploaded());
+    Check(to.Load(tokens, sequences, stream_));
   }
 
   void Embed(const Matrix& table, const DeviceStep& step, Tensor out) override {
@@ -259,7 +262,9 @@ class CudaBackend final : public Backend {
 
   void LoadRequests(absl::Span<const LikeliestRequest> requests, DeviceRequests& to) override {
     Check(cudaSetDevice(device_.gpu));
-    Check(static_cast<CudaRequests&>(to).Load(requests, stream_));
+    CudaRequests& on_device = static_cast<CudaRequests&>(to);
+    AwaitUpload(on_device.uploaded());
+    Check(on_device.Load(requests, stream_));
   }
 
   void SummarizeLogits(Tensor logits, int32_t first_token, int32_t tokens,
@@ -294,22 +299,12 @@ class CudaBackend final : public Backend {
     return status_;
   }
 
-  // Asks instead of sleeping: a step is short, and waking up takes longer than asking.
   absl::Status Synchronize() override {
     Check(cudaSetDevice(device_.gpu));
-    auto checked = std::chrono::steady_clock::now();
-    cudaError_t state = cudaErrorNotReady;
-    while (status_.ok() && (state = cudaStreamQuery(stream_)) == cudaErrorNotReady) {
-      (void)cudaGetLastError();  // it is no fault, and must not be taken for a launch's
-      const auto now = std::chrono::steady_clock::now();
-      if (wait_check_ == nullptr || now - checked < kCheckInterval) continue;
-      checked = now;
-      if (absl::Status status = wait_check_(); !status.ok()) return status;
-    }
-    if (status_.ok()) Check(state);
+    if (!status_.ok()) return status_;
+    const absl::Status ended = Await([this] { return cudaStreamQuery(stream_); });
     // What was waited for may have ended only because a peer gave up.
-    if (status_.ok() && wait_check_ != nullptr) return wait_check_();
-    return status_;
+    return ended.ok() && wait_check_ != nullptr ? wait_check_() : ended;
   }
 
  private:
@@ -320,6 +315,30 @@ class CudaBackend final : public Backend {
   ChunkPass Chunk(CudaKvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
                   Tensor row_scores) const {
     return {kv, layer, OnDevice(step), qkv, row_scores, device_.hopper(), scores_};
+  }
+
+  // Waits until `query` does not say any more that the device is not ready. Asks instead of
+  // sleeping: a step is short, and waking up takes longer than asking.
+  absl::Status Await(absl::FunctionRef<cudaError_t()> query) {
+    auto checked = std::chrono::steady_clock::now();
+    cudaError_t state = cudaSuccess;
+    while ((state = query()) == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // it is no fault, and must not be taken for a launch's
+      const auto now = std::chrono::steady_clock::now();
+      if (wait_check_ == nullptr || now - checked < kCheckInterval) continue;
+      checked = now;
+      if (absl::Status status = wait_check_(); !status.ok()) return status;
+    }
+    Check(state);
+    return status_;
+  }
+
+  // Waits until what an upload copied from may be overwritten. The upload lies behind everything
+  // that was enqueued before it, collectives of a lost peer too: where the check says that the
+  // group is over, these end soon, and Synchronize tells.
+  void AwaitUpload(cudaEvent_t uploaded) {
+    const absl::Status ended = Await([uploaded] { return cudaEventQuery(uploaded); });
+    if (!ended.ok()) Check(cudaEventSynchronize(uploaded));
   }
 
   // Keeps the first fault; Synchronize reports it.

@@ -40,8 +40,6 @@ CudaRequests::~CudaRequests() {
 
 cudaError_t CudaRequests::Load(absl::Span<const LikeliestRequest> requests, cudaStream_t stream) {
   assert(static_cast<int64_t>(requests.size()) <= rows_);
-  const cudaError_t waited = cudaEventSynchronize(uploaded_);
-  if (waited != cudaSuccess) return waited;
   LikeliestRequest* host = host_.as<LikeliestRequest>();
   std::fill(std::copy(requests.begin(), requests.end(), host), host + rows_, LikeliestRequest());
   cudaError_t error = cudaMemcpyAsync(device_.as<void>(), host, rows_ * sizeof(LikeliestRequest),

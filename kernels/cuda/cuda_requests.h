@@ -22,8 +22,10 @@ class CudaRequests final : public DeviceRequests {
   static absl::StatusOr<std::unique_ptr<CudaRequests>> Allocate(int rows, int64_t width);
   ~CudaRequests() override;
 
-  // See Backend::LoadRequests. Waits only for the upload before.
+  // See Backend::LoadRequests. The upload before must be over.
   cudaError_t Load(absl::Span<const LikeliestRequest> requests, cudaStream_t stream);
+  // The event of the latest upload.
+  cudaEvent_t uploaded() const { return uploaded_; }
 
   const LikeliestRequest* data() const { return device_.as<const LikeliestRequest>(); }
   void* workspace() const { return workspace_.as<void>(); }

@@ -63,8 +63,6 @@ cudaError_t CudaStep::Load(absl::Span<const int32_t> tokens,
                            absl::Span<const SequenceStep> sequences, cudaStream_t stream) {
   assert(static_cast<int64_t>(tokens.size()) <= tokens_.capacity);
   assert(static_cast<int64_t>(sequences.size()) <= decodes_.capacity);
-  const cudaError_t waited = cudaEventSynchronize(uploaded_);
-  if (waited != cudaSuccess) return waited;
 
   std::copy(tokens.begin(), tokens.end(), tokens_.on_host);
   std::fill(tokens_.on_host + tokens.size(), tokens_.on_host + tokens_.capacity, 0);

@@ -28,9 +28,11 @@ class CudaStep final : public DeviceStep {
                                                             int sequences, int blocks);
   ~CudaStep() override;
 
-  // See Backend::LoadStep. Waits only for the upload before.
+  // See Backend::LoadStep. The upload before must be over.
   cudaError_t Load(absl::Span<const int32_t> tokens, absl::Span<const SequenceStep> sequences,
                    cudaStream_t stream);
+  // The event of the latest upload.
+  cudaEvent_t uploaded() const { return uploaded_; }
 
   // The sequence of a chunk, and how it is carried out; null for a decode step.
   const SequenceStep* chunk() const { return is_chunk_ ? &chunk_ : nullptr; }
