@@ -57,7 +57,10 @@ class Rank {
   // Bytes that one session's cache takes on this rank, a constant.
   int64_t session_bytes() const { return executor_->session_bytes(); }
   // Sessions that this rank's device has memory for now, those it was loaded for included.
-  absl::StatusOr<int64_t> SessionsThatFit() const { return executor_->SessionsThatFit(); }
+  // `sharing` ranks, this one included, have that memory together, as on CPUs those of a host.
+  absl::StatusOr<int64_t> SessionsThatFit(int sharing) const {
+    return executor_->SessionsThatFit(sharing);
+  }
 
  private:
   explicit Rank(const RankOptions& options) : options_(options) {}

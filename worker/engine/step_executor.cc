@@ -244,10 +244,10 @@ absl::StatusOr<std::vector<HeadMemory>> StepExecutor::Inspect(const Inspection& 
   return all;
 }
 
-absl::StatusOr<int64_t> StepExecutor::SessionsThatFit() const {
+absl::StatusOr<int64_t> StepExecutor::SessionsThatFit(int sharing) const {
   const absl::StatusOr<int64_t> free = model_->backend().FreeBytes();
   if (!free.ok()) return free.status();
-  return sessions() + *free / kv_->bytes_per_session();
+  return sessions() + *free / (sharing * kv_->bytes_per_session());
 }
 
 std::vector<SubCacheStats> StepExecutor::SubCacheTotals() const {

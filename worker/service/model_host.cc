@@ -1,9 +1,12 @@
 #include "worker/service/model_host.h"
 
 #include <algorithm>
+#include <fstream>
 #include <functional>
 #include <numeric>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -65,8 +68,13 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
   absl::StatusOr<std::unique_ptr<Communicator>> communicator = Connect(place, rendezvous);
   if (!communicator.ok()) return communicator.status();
   communicator_ = *std::move(communicator);
-  // Before the engine's thread has the device.
-  const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit();
+  // Before the engine's thread has the communicator and the device.
+  const absl::StatusOr<int> sharing = RanksThatShareMemory(*communicator_);
+  if (!sharing.ok()) {
+    communicator_.reset();
+    return sharing.status();
+  }
+  const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit(*sharing);
   absl::StatusOr<std::unique_ptr<Engine>> engine = rank_->StartEngine(communicator_.get());
   absl::Status joined = engine.status();
   if (joined.ok()) joined.Update((*engine)->WaitUntilJoined());
@@ -118,6 +126,16 @@ absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlac
                                   .stream = rank_->backend().stream(),
                                   .log = options_.log},
                                  rendezvous);
+}
+
+absl::StatusOr<int> ModelHost::RanksThatShareMemory(Communicator& communicator) const {
+  if (rank_->options().device != "cpu") return 1;
+  std::string host;  // drawn anew whenever its kernel starts
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> host;
+  const absl::StatusOr<std::vector<std::string>> hosts = communicator.Gather(host);
+  if (!hosts.ok()) return hosts.status();
+  // Followers are told nothing.
+  return std::max(1, static_cast<int>(std::count(hosts->begin(), hosts->end(), host)));
 }
 
 v1::Model ModelHost::Describe(int64_t sessions_that_fit) const {

@@ -337,6 +337,24 @@ TEST_F(WorkerServerTest, ItDescribesItsModel) {
   EXPECT_EQ(Describe("s").cache_bytes(), model.session_bytes());
 }
 
+TEST_F(WorkerServerTest, RanksOfOneHostShareItsMemory) {
+  const auto describe = [&](int ranks) {
+    StartGroup(ranks);
+    grpc::ClientContext context;
+    worker::v1::DescribeModelResponse response;
+    EXPECT_TRUE(stub_->DescribeModel(&context, {}, &response).ok());
+    for (const std::unique_ptr<WorkerServer>& worker : workers_) worker->Stop(absl::ZeroDuration());
+    workers_.clear();
+    return response.model();
+  };
+  const v1::Model one = describe(1);
+  const v1::Model three = describe(3);
+  EXPECT_EQ(three.session_bytes(), one.session_bytes());
+  // But for what else took or gave back memory meanwhile.
+  EXPECT_LT(three.sessions_that_fit(), 1.5 * one.sessions_that_fit());
+  EXPECT_GT(three.sessions_that_fit(), one.sessions_that_fit() / 1.5);
+}
+
 TEST_F(WorkerServerTest, ARequestThatIsTooLongIsRefused) {
   StartGroup(1);
   v1::GenerateRequest request = Twenty("");
