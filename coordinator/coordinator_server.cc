@@ -9,6 +9,7 @@
 #include <grpcpp/server_builder.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -24,6 +25,9 @@ namespace {
 
 // A leader that reported to be ready answers at once.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
+// How long calls may take to end when they are told to, and callers to read how they ended.
+constexpr absl::Duration kEndGrace = absl::Seconds(1);
+constexpr absl::Duration kLinger = absl::Milliseconds(100);
 // A peer that says nothing is asked after the first of these, and given up after the second.
 constexpr int kKeepaliveTimeMs = 10000;
 constexpr int kKeepaliveTimeoutMs = 5000;
@@ -161,7 +165,11 @@ void CoordinatorServer::Stop(absl::Duration drain) {
   }
   if (server_ != nullptr) {
     UpdateHealth();
-    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(drain));
+    router_.Close("the server stops", drain, std::min(drain, kEndGrace));
+    // A connection that is closed while something unread has come in is reset, and what its peer
+    // has not read yet is lost.
+    absl::SleepFor(std::min(drain, kLinger));
+    server_->Shutdown(std::chrono::system_clock::now());
   }
   keeper_.Stop();
   if (group_server_ != nullptr) group_server_->Shutdown(std::chrono::system_clock::now());

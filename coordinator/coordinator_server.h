@@ -79,7 +79,7 @@ class CoordinatorServer {
   std::string Describe() const { return keeper_.Describe(); }
 
   // Takes no more calls, waits for those in progress for up to `drain`, then ends them with
-  // CANCELLED, and all groups. Later calls of Stop do nothing.
+  // UNAVAILABLE, and all groups. Later calls of Stop do nothing.
   void Stop(absl::Duration drain);
 
  private:

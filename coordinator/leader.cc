@@ -43,6 +43,12 @@ void Leader::End(const std::string& reason) {
   for (grpc::ClientContext* call : calls_) call->TryCancel();
 }
 
+void Leader::AwaitCalls(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
+  mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+}
+
 LeaderCall::LeaderCall(std::shared_ptr<Leader> leader, const grpc::ServerContext& caller)
     : LeaderCall(std::move(leader), grpc::ClientContext::FromServerContext(caller)) {}
 
@@ -67,8 +73,7 @@ grpc::Status LeaderCall::Result(const grpc::Status& status) const {
   if (!unavailable && status.error_code() != grpc::StatusCode::CANCELLED) return status;
   absl::MutexLock lock(&leader_->mutex_);
   if (!leader_->ended_.empty()) {
-    return grpc::Status(grpc::StatusCode::UNAVAILABLE,
-                        absl::StrCat("the workers were lost: ", leader_->ended_));
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, leader_->ended_);
   }
   if (!unavailable) return status;
   return grpc::Status(grpc::StatusCode::UNAVAILABLE,

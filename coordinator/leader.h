@@ -34,9 +34,10 @@ class Leader {
   const v1::Model& model() const { return model_; }
   worker::v1::WorkerService::Stub* stub() const { return stub_.get(); }
 
-  // The group is over: its calls in progress end at once, and later ones as they begin, with
-  // UNAVAILABLE and `reason`.
+  // Calls in progress end at once, and later ones as they begin, with UNAVAILABLE and `reason`.
   void End(const std::string& reason);
+  // Returns when no call is in progress, or at the deadline.
+  void AwaitCalls(absl::Time deadline);
 
  private:
   friend class LeaderCall;
@@ -67,7 +68,7 @@ class LeaderCall {
   grpc::ClientContext* context() { return context_.get(); }
 
   // What the caller is told when the call ended with `status`: the same, code and message; but when
-  // the group is over, or cannot be reached, UNAVAILABLE and why.
+  // the leader's calls have ended, or it cannot be reached, UNAVAILABLE and why.
   grpc::Status Result(const grpc::Status& status) const;
 
  private:

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "coordinator/placement.h"
 #include "coordinator/session_id.h"
 
@@ -28,7 +29,7 @@ void Router::EndGroup(int64_t generation, const std::string& reason) {
     sessions_.Lose(generation, reason);
     session_count_.Set(sessions_.size());
   }
-  leader->End(reason);
+  leader->End(absl::StrCat("the workers were lost: ", reason));
 }
 
 std::vector<std::shared_ptr<Leader>> Router::leaders() const {
@@ -38,9 +39,27 @@ std::vector<std::shared_ptr<Leader>> Router::leaders() const {
   return leaders;
 }
 
+void Router::Close(const std::string& reason, absl::Duration drain, absl::Duration grace) {
+  const absl::Time deadline = absl::Now() + drain;
+  {
+    absl::MutexLock lock(&mutex_);
+    closed_ = absl::UnavailableError(reason);
+  }
+  const std::vector<std::shared_ptr<Leader>> open = leaders();
+  for (const auto& leader : open) leader->AwaitCalls(deadline);
+  for (const auto& leader : open) leader->End(reason);
+  for (const auto& leader : open) leader->AwaitCalls(absl::Now() + grace);
+}
+
+absl::Status Router::closed() const {
+  absl::MutexLock lock(&mutex_);
+  return closed_;
+}
+
 absl::StatusOr<std::shared_ptr<Leader>> Router::ForSession(const std::string& id) const {
   if (absl::Status status = CheckSessionId(id); !status.ok()) return status;
   absl::MutexLock lock(&mutex_);
+  if (!closed_.ok()) return closed_;
   const absl::StatusOr<int64_t> generation = sessions_.Find(id, kAnonymousPrincipal);
   if (!generation.ok()) return generation.status();
   // A session that is not lost has its group: both change together, under the lock.
@@ -48,6 +67,7 @@ absl::StatusOr<std::shared_ptr<Leader>> Router::ForSession(const std::string& id
 }
 
 absl::StatusOr<std::shared_ptr<Leader>> Router::ForNewSession() const {
+  if (absl::Status status = closed(); !status.ok()) return status;
   const std::vector<std::shared_ptr<Leader>> candidates = leaders();
   std::vector<GroupLoad> loads;
   for (const auto& leader : candidates) {

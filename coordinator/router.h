@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "coordinator/leader.h"
 #include "coordinator/session_table.h"
 #include "monitoring/metrics.h"
@@ -31,6 +33,9 @@ class Router {
   std::vector<std::shared_ptr<Leader>> leaders() const;
 
   // ---- Calls ----
+  // No leader is found any more: UNAVAILABLE and `reason`. Calls in progress may go on for `drain`,
+  // then they end with the same, for which they get up to `grace`.
+  void Close(const std::string& reason, absl::Duration drain, absl::Duration grace);
   // Checks the id's form, then finds the session's leader. INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE
   // (lost with its group).
   absl::StatusOr<std::shared_ptr<Leader>> ForSession(const std::string& id) const;
@@ -46,11 +51,14 @@ class Router {
   absl::StatusOr<SessionPage> ListSessions(int page_size, const std::string& page_token) const;
 
  private:
+  absl::Status closed() const;
+
   const std::function<std::string()> describe_groups_;
   prometheus::Gauge& session_count_;
 
   mutable absl::Mutex mutex_;
   std::map<int64_t, std::shared_ptr<Leader>> leaders_ ABSL_GUARDED_BY(mutex_);  // by generation
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);                                 // OK: it is not
   SessionTable sessions_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -86,9 +87,23 @@ TEST_F(CoordinatorServerTest, StopWaitsForCallsForAWhile) {
   const auto reader = generation_->Generate(&context, request);
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
-  coordinator_->Stop(absl::Milliseconds(50));
+  std::thread stop([&] { coordinator_->Stop(absl::Seconds(1)); });
+  // Meanwhile no others are taken.
+  grpc::Status refused;
+  do {
+    grpc::ClientContext other;
+    v1::TokenizeRequest tokenize;
+    tokenize.set_text("a");
+    v1::TokenizeResponse tokenized;
+    refused = generation_->Tokenize(&other, tokenize, &tokenized);
+  } while (refused.ok());
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "the server stops");
   EXPECT_FALSE(reader->Read(&response));
-  EXPECT_FALSE(reader->Finish().ok());
+  const grpc::Status end = reader->Finish();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(end.error_message(), "the server stops");
+  stop.join();
   EXPECT_EQ(workers_[0]->WaitForEnd().error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(workers_[0]->WaitForEnd().error_message().find("generation"), 0);
 }

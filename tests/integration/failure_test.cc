@@ -125,7 +125,9 @@ TEST(FailureTest, TerminatedServerEndsRunningCallsAndItself) {
   RunningCall call(api, GoOn("the hen", 0));
   const std::vector<pid_t> workers = server->Children();
   server->Signal(SIGTERM);
-  EXPECT_FALSE(call.End().ok());
+  const grpc::Status end = call.End();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(end.error_message(), "the server stops");
   EXPECT_EQ(server->Wait(absl::Seconds(20)), 0);
   for (pid_t worker : workers) EXPECT_FALSE(IsAlive(worker)) << worker;
 }
@@ -185,7 +187,7 @@ TEST_F(PartsTest, StoppedWorkerEndsCallsAndComesBack) {
     workers[rank]->Signal(SIGSTOP);
     EXPECT_EQ(decode.End().error_code(), grpc::StatusCode::UNAVAILABLE);
     EXPECT_EQ(prefill.End().error_code(), grpc::StatusCode::UNAVAILABLE);
-    EXPECT_FALSE(IsServing(api_.channel(), kService));
+    EXPECT_TRUE(Eventually([&] { return !IsServing(api_.channel(), kService); }));
     EXPECT_EQ(api_.Generate(GoOn("x", 2)).error_code(), grpc::StatusCode::UNAVAILABLE);
     workers[rank]->Signal(SIGCONT);
     EXPECT_TRUE(Eventually([&] { return Works(api_); })) << coordinator_.output();
