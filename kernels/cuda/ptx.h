@@ -1,7 +1,8 @@
 #ifndef WEIR_KERNELS_CUDA_PTX_H_
 #define WEIR_KERNELS_CUDA_PTX_H_
 
-// Hopper instructions that C++ has no words for, one function each.
+// Instructions that C++ has no words for, one function each. mbarriers, the tensor copy engine, a
+// warpgroup's registers, and sums and products of pairs take Hopper; the rest runs on every card.
 
 #include <cuda.h>
 
@@ -112,7 +113,7 @@ __device__ inline uint32_t PackBFloat16(float low, float high) {
   return result;
 }
 
-// On pairs of bfloat16.
+// On pairs of bfloat16. A sum or product alone takes Hopper.
 __device__ inline uint32_t AddPairs(uint32_t a, uint32_t b) {
   uint32_t result;
   asm("add.rn.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
