@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
+#include "tests/worker/comm/forwarding_communicator.h"
 #include "tests/worker/engine/engine_fixture.h"
 #include "tests/worker/engine/step_gate.h"
 #include "worker/comm/single_communicator.h"
@@ -86,23 +87,16 @@ void ExpectSameSession(Engine& engine, const std::string& actual, const std::str
 }
 
 // A communicator of one rank that keeps the plans.
-class PlanRecorder : public Communicator {
+class PlanRecorder : public ForwardingCommunicator {
  public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  absl::Status AllReduceSum(Tensor x) override { return single_->AllReduceSum(x); }
-  absl::Status AllGather(Tensor x, Tensor out) override { return single_->AllGather(x, out); }
-  absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override {
-    return single_->Gather(bytes);
-  }
-  absl::Status Poll() override { return single_->Poll(); }
-  void Abort() override { single_->Abort(); }
+  PlanRecorder() : ForwardingCommunicator(MakeSingleCommunicator()) {}
+
   absl::Status Broadcast(std::string& bytes) override {
     const absl::StatusOr<StepPlan> plan = ParseStepPlan(bytes);
     EXPECT_TRUE(plan.ok()) << plan.status();
     absl::MutexLock lock(&mutex_);
     if (!plan->empty()) plans_.push_back(*plan);
-    return single_->Broadcast(bytes);
+    return ForwardingCommunicator::Broadcast(bytes);
   }
 
   // Those with work in them since the last call.
@@ -112,7 +106,6 @@ class PlanRecorder : public Communicator {
   }
 
  private:
-  const std::unique_ptr<Communicator> single_ = MakeSingleCommunicator();
   absl::Mutex mutex_;
   std::vector<StepPlan> plans_ ABSL_GUARDED_BY(mutex_);
 };

@@ -22,6 +22,7 @@
 #include "gtest/gtest.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
+#include "tests/worker/comm/forwarding_communicator.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "tests/worker/engine/engine_fixture.h"
 #include "tests/worker/engine/executor_group.h"
@@ -238,44 +239,23 @@ TEST_P(RankAgreementTest, ALeaderThatDoesNotDoWhatItSaysIsContradictedByAll) {
   }
 }
 
-// Another communicator, with something changed.
-class ChangedCommunicator : public Communicator {
- public:
-  explicit ChangedCommunicator(std::unique_ptr<Communicator> communicator)
-      : communicator_(std::move(communicator)) {}
-
-  int rank() const override { return communicator_->rank(); }
-  int size() const override { return communicator_->size(); }
-  absl::Status AllReduceSum(Tensor x) override { return communicator_->AllReduceSum(x); }
-  absl::Status AllGather(Tensor x, Tensor out) override { return communicator_->AllGather(x, out); }
-  absl::Status Broadcast(std::string& bytes) override { return communicator_->Broadcast(bytes); }
-  absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override {
-    return communicator_->Gather(bytes);
-  }
-  absl::Status Poll() override { return communicator_->Poll(); }
-  void Abort() override { communicator_->Abort(); }
-
- private:
-  const std::unique_ptr<Communicator> communicator_;
-};
-
 // Can be cut off from the others: then all ranks seem to do what this one does.
-class StrayCommunicator : public ChangedCommunicator {
+class StrayCommunicator : public ForwardingCommunicator {
  public:
-  using ChangedCommunicator::ChangedCommunicator;
+  using ForwardingCommunicator::ForwardingCommunicator;
 
   void set_alone(bool alone) { alone_ = alone; }
 
   absl::Status AllReduceSum(Tensor x) override {
-    return alone_ ? absl::OkStatus() : ChangedCommunicator::AllReduceSum(x);
+    return alone_ ? absl::OkStatus() : ForwardingCommunicator::AllReduceSum(x);
   }
   absl::StatusOr<std::vector<std::string>> Gather(const std::string& bytes) override {
     gathered_ = bytes;
     if (alone_) return std::vector<std::string>();
-    return ChangedCommunicator::Gather(bytes);
+    return ForwardingCommunicator::Gather(bytes);
   }
   absl::Status Broadcast(std::string& bytes) override {
-    if (!alone_) return ChangedCommunicator::Broadcast(bytes);
+    if (!alone_) return ForwardingCommunicator::Broadcast(bytes);
     bytes.clear();
     for (int rank = 0; rank < size(); ++rank) bytes += gathered_;
     return absl::OkStatus();
@@ -311,12 +291,12 @@ TEST(RankDriftTest, ARankWhoseCountersHaveDriftedIsCaught) {
 }
 
 // From the sixth token on reads another one than was sent.
-class MisreadingCommunicator : public ChangedCommunicator {
+class MisreadingCommunicator : public ForwardingCommunicator {
  public:
-  using ChangedCommunicator::ChangedCommunicator;
+  using ForwardingCommunicator::ForwardingCommunicator;
 
   absl::Status Broadcast(std::string& bytes) override {
-    if (absl::Status status = ChangedCommunicator::Broadcast(bytes); !status.ok()) return status;
+    if (absl::Status status = ForwardingCommunicator::Broadcast(bytes); !status.ok()) return status;
     absl::StatusOr<StepPlan> plan = ParseStepPlan(bytes);
     if (!plan.ok() || plan->decodes.empty() || !plan->decodes[0].token.has_value()) {
       return absl::OkStatus();
