@@ -7,13 +7,14 @@
 #include "kernels/cuda/peer_wait.cuh"
 #include "kernels/cuda/rms_norm.cuh"
 #include "kernels/cuda/two_shot_add_norm.h"
+#include "kernels/row_share.h"
 
 namespace weir {
 namespace {
 
 constexpr int kThreads = kNormThreads;
-// What is under way to and from other GPUs is what fills the links, and blocks that wait for their
-// own threads have nothing under way.
+// What is under way to other GPUs is what fills the links, and blocks that wait for their own
+// threads have nothing under way.
 constexpr int kBlocksPerMultiprocessor = 2;
 
 __device__ void StoreFlag(unsigned long long* flag, unsigned long long call) {
@@ -34,8 +35,9 @@ __device__ bool Await(const TwoShotRanks& ranks, const unsigned long long* flag,
   return true;
 }
 
-// The sum of the ranks' vectors at `offset`, rounded. All loads are under way before the first is
-// used. They bypass the first cache, which keeps what it has of other GPUs' memory.
+// The sum of the ranks' vectors at `offset` of the slabs, rounded. All loads are under way before
+// the first is used. What other GPUs write here goes through this one's second cache, where all of
+// its multiprocessors see it; the loads bypass the first, which may have what was there before.
 template <int kMostRanks>
 __device__ BFloat16Vector SumOfDeltas(const TwoShotRanks& ranks, int64_t offset) {
   BFloat16Vector parts[kMostRanks];
@@ -77,7 +79,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   __syncthreads();  // before anybody writes it again
   if (has_peer) {
     if (blockIdx.x == 0) {
-      __threadfence_system();  // what earlier kernels wrote
+      // What earlier kernels of this stream wrote, here and into the other ranks' slabs, is seen by
+      // whoever sees the flag: kernels before have ended, and the fence takes in all that came
+      // before it, in any memory. So one flag will do for parts that went to several ranks.
+      __threadfence_system();
       StoreFlag(&ranks.flags[peer]->ready[ranks.rank], call);
     }
     if (!Await(ranks, &own_flags.ready[peer], call)) well = false;
@@ -85,11 +90,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   __syncthreads();
   if (!well) return;
 
-  const int64_t begin = int64_t{rows} * ranks.rank / ranks.ranks;
-  const int64_t end = int64_t{rows} * (ranks.rank + 1) / ranks.ranks;
-  for (int64_t row = begin + blockIdx.x; row < end; row += gridDim.x) {
+  const RowShare share = ShareOfRows(rows, ranks.rank, ranks.ranks);
+  for (int64_t row = share.begin + blockIdx.x; row < share.end; row += gridDim.x) {
     const int64_t offset = row * width;
-    const auto delta = [&](int i) { return SumOfDeltas<kMostRanks>(ranks, offset + i); };
+    const int64_t slab_offset = (row - share.begin) * width;
+    const auto delta = [&](int i) { return SumOfDeltas<kMostRanks>(ranks, slab_offset + i); };
     const auto store = [&](const BFloat16Vector& vector, int i) {
 #pragma unroll
       for (int rank = 0; rank < kMostRanks; ++rank) {
@@ -101,7 +106,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   }
 
   // The block that ends last tells the others and waits for them, so that the kernel ends when all
-  // that is to be written here has been, and the others no longer read this rank's delta.
+  // normed rows that are to be written here have been, and the others have read their slabs. This
+  // rank's next products write into those, and come after this kernel: a rank sends `done` when the
+  // last of its blocks has passed the fence below, with its sums in hand, and no product passes the
+  // wait for it. Its own slab a rank overwrites after its own kernel, which alone reads it. Nor can
+  // a flag run ahead of one who waits: a rank sends `ready` for the next call only after `done` of
+  // all others, which they send when all their blocks have seen `ready`; and `done` only after
+  // `ready` of all others, which they send when they have seen `done`.
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence_system();
@@ -126,7 +137,7 @@ cudaError_t Launch(const TwoShotRanks& ranks, float* residual, const float* weig
   int multiprocessors = 0;
   const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
   if (error != cudaSuccess) return error;
-  const int share = (rows + ranks.ranks - 1) / ranks.ranks;
+  const int share = static_cast<int>(MostRowsOfShare(rows, ranks.ranks));
   const int blocks = std::min(share, kBlocksPerMultiprocessor * multiprocessors);
   return LaunchDependent(TwoShotKernel<kMostRanks>, blocks, kThreads, 0, stream, ranks, residual,
                          weight, epsilon, rows, width);

@@ -9,21 +9,26 @@
 namespace weir {
 
 // What lies between two products of a layer that ranks share, for the many rows of a chunk, in one
-// kernel: sum over ranks, residual, norm. Each rank does it for its share of the rows. It reads
-// their parts of the sum where the other ranks have them, and writes the normalised rows to where
-// all of them need them. So a row is added and normalised once instead of once on every rank, its
-// sum never goes to memory, and the links carry both ways at once what an all-reduce would: a
-// part of every share in, a normalised share out.
+// kernel: sum over ranks, residual, norm. Each rank does it for its share of the rows
+// (kernels/row_share.h). The products of all ranks write their parts of the sum of these rows into
+// the memory of the rank whose share they are, each rank's into a slab of its own; the kernel reads
+// them there, and writes the normalised rows to where all ranks need them. So a row is added and
+// normalised once instead of once on every rank, its sum never goes to memory, and of what an
+// all-reduce moves over the links only the second half is moved here: the first half goes while the
+// products run.
 //
-// Ranks wait for one another twice: no rank reads before the others' parts are complete, and the
-// kernel does not end before all that others read and write here is over. Both are numbers of the
-// call that each rank writes into the memory of the others. Calls are numbered in device memory,
-// so that a launch can be replayed by a CUDA graph.
+// Ranks wait for one another twice. No rank reads its slabs before the others' parts are complete,
+// and the kernel does not end before all ranks have read their slabs and written their normed rows.
+// Both are numbers of the call that each rank writes into the memory of the others. Calls are
+// numbered in device memory, so that a launch can be replayed by a CUDA graph.
+//
+// So what comes next on a rank's stream may overwrite its slabs in the memory of all ranks: they
+// have been read. One slab for each pair of ranks is enough.
 
 constexpr int kTwoShotMostRanks = 8;
 
-// In each rank's memory, written by the others: by rank, the last call for which its part of the
-// sum is complete, and the last in which it has done its share.
+// In each rank's memory, written by the others: by rank, the last call for which its parts of the
+// sum are complete, wherever they are, and the last in which it has done its share.
 struct TwoShotFlags {
   unsigned long long ready[kTwoShotMostRanks];
   unsigned long long done[kTwoShotMostRanks];
@@ -43,8 +48,9 @@ struct TwoShotCount {
 struct TwoShotRanks {
   int rank;
   int ranks;
-  const __nv_bfloat16* deltas[kTwoShotMostRanks];  // [rows][width], each rank's part of the sum
-  __nv_bfloat16* normed[kTwoShotMostRanks];        // [rows][width]
+  // The slabs in this rank's own memory: [rows of its share][width], each rank's part of the sum.
+  const __nv_bfloat16* deltas[kTwoShotMostRanks];
+  __nv_bfloat16* normed[kTwoShotMostRanks];  // [rows][width], each in that rank's memory
   TwoShotFlags* flags[kTwoShotMostRanks];
   TwoShotCount* count;
   // As of OneShotRanks (one_shot_all_reduce.h).
@@ -52,12 +58,13 @@ struct TwoShotRanks {
   unsigned int* gave_up;
 };
 
-// Of the rows from rows * rank / ranks to rows * (rank + 1) / ranks: residual += the sum of the
-// ranks' deltas, added in rank order in float32 and rounded once to bfloat16; on every rank normed
-// = residual / rms(residual) * weight. The bits are those of a sum over ranks and LaunchRmsNorm.
-// residual [rows][width], of which only this rank's rows are read and written. Pointers are aligned
-// to 16 bytes; `width` is a multiple of 8. On return of the kernel all of this rank's normed rows
-// are complete. Takes part in dependent launches (dependent_launch.cuh).
+// Of this rank's share of the rows: residual += the sum of the ranks' deltas, added in rank order
+// in float32 and rounded once to bfloat16; on every rank normed = residual / rms(residual) *
+// weight. The bits are those of a sum over ranks and LaunchRmsNorm. residual [rows][width], of
+// which only this rank's rows are read and written. Pointers are aligned to 16 bytes; `width` is a
+// multiple of 8. What this stream enqueued before are this rank's parts of the sum, in the slabs of
+// all ranks. When the kernel ends, all of this rank's normed rows are complete, and nobody reads
+// what this rank has written into slabs. Takes part in dependent launches (dependent_launch.cuh).
 cudaError_t LaunchTwoShotAddNorm(const TwoShotRanks& ranks, float* residual, const float* weight,
                                  float epsilon, int rows, int width, cudaStream_t stream);
 

@@ -4,36 +4,38 @@
 #include <cstddef>
 
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/row_share.h"
 
 namespace weir {
 namespace {
 
 constexpr int64_t kAlignment = 256;
 
-// Where the parts of a rank's memory begin. The same on all ranks.
+// Where the parts of a rank's memory begin, for `rows` rows of `width`. The same on all ranks.
 struct Layout {
-  int64_t delta = 0;
+  int64_t slabs[kTwoShotMostRanks];  // by the rank that writes there
   int64_t normed;
   int64_t flags;
   int64_t count;
   int64_t bytes;
 
-  explicit Layout(int64_t row_bytes) {
+  Layout(int ranks, int64_t rows, int64_t width) {
+    const int64_t row_bytes = width * ElementBytes(ElementType::kBFloat16);
     int64_t end = 0;
     const auto add = [&](int64_t bytes) {
       const int64_t begin = end;
       end += (bytes + kAlignment - 1) / kAlignment * kAlignment;
       return begin;
     };
-    delta = add(row_bytes);
-    normed = add(row_bytes);
+    for (int rank = 0; rank < ranks; ++rank) {
+      slabs[rank] = add(MostRowsOfShare(rows, ranks) * row_bytes);
+    }
+    normed = add(rows * row_bytes);
     flags = add(sizeof(TwoShotFlags));
     count = add(sizeof(TwoShotCount));
     bytes = end;
   }
 };
-
-int64_t Bytes(const Tensor& rows) { return rows.elements() * ElementBytes(rows.type); }
 
 }  // namespace
 
@@ -41,14 +43,14 @@ absl::StatusOr<std::unique_ptr<TwoShotLink>> TwoShotLink::Create(const OneShotLi
                                                                  int device, int64_t rows,
                                                                  int64_t width) {
   std::unique_ptr<TwoShotLink> made(new TwoShotLink);
-  const Layout layout(rows * width * ElementBytes(ElementType::kBFloat16));
+  const OneShotRanks& group = link.ranks();
+  assert(group.ranks <= kTwoShotMostRanks);
+  const Layout layout(group.ranks, rows, width);
   absl::StatusOr<std::unique_ptr<PeerMemory>> memory = PeerMemory::Create(device, layout.bytes);
   if (!memory.ok()) return memory.status();
   made->memory_ = *std::move(memory);
   std::byte* const data = made->memory_->data();
-  made->delta_ = {data + layout.delta, ElementType::kBFloat16, rows, width};
   made->normed_ = {data + layout.normed, ElementType::kBFloat16, rows, width};
-  const OneShotRanks& group = link.ranks();
   made->ranks_.rank = group.rank;
   made->ranks_.ranks = group.ranks;
   made->ranks_.aborted = group.aborted;
@@ -63,8 +65,8 @@ absl::StatusOr<std::unique_ptr<TwoShotLink>> TwoShotLink::Create(const OneShotLi
 }
 
 absl::Status TwoShotLink::Connect(absl::Span<const std::string> cards) {
-  assert(static_cast<int>(cards.size()) == ranks_.ranks && ranks_.ranks <= kTwoShotMostRanks);
-  const Layout layout(Bytes(delta_));
+  assert(static_cast<int>(cards.size()) == ranks_.ranks && deltas_.empty());
+  const Layout layout(ranks_.ranks, normed_.rows, normed_.cols);
   for (int peer = 0; peer < ranks_.ranks; ++peer) {
     std::byte* data = memory_->data();
     if (peer != ranks_.rank) {
@@ -72,7 +74,10 @@ absl::Status TwoShotLink::Connect(absl::Span<const std::string> cards) {
       if (!opened.ok()) return opened.status();
       data = *opened;
     }
-    ranks_.deltas[peer] = reinterpret_cast<const __nv_bfloat16*>(data + layout.delta);
+    deltas_.push_back({data + layout.slabs[ranks_.rank], ElementType::kBFloat16,
+                       MostRowsOfShare(normed_.rows, ranks_.ranks), normed_.cols});
+    ranks_.deltas[peer] =
+        reinterpret_cast<const __nv_bfloat16*>(memory_->data() + layout.slabs[peer]);
     ranks_.normed[peer] = reinterpret_cast<__nv_bfloat16*>(data + layout.normed);
     ranks_.flags[peer] = reinterpret_cast<TwoShotFlags*>(data + layout.flags);
   }
@@ -91,7 +96,7 @@ absl::Status TwoShotLink::Connect(absl::Span<const std::string> cards) {
 absl::Status TwoShotLink::AddNorm(Tensor residual, Tensor weight, float epsilon,
                                   cudaStream_t stream) {
   assert(residual.type == ElementType::kFloat32 && weight.type == ElementType::kFloat32);
-  assert(residual.rows <= delta_.rows && residual.cols == delta_.cols);
+  assert(residual.rows <= normed_.rows && residual.cols == normed_.cols);
   return CudaStatus(LaunchTwoShotAddNorm(ranks_, static_cast<float*>(residual.data),
                                          static_cast<const float*>(weight.data), epsilon,
                                          static_cast<int>(residual.rows),

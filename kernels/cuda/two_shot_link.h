@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,7 +18,7 @@
 
 namespace weir {
 
-// One rank's end of two_shot_add_norm.h: the rows that all ranks read and write.
+// One rank's end of two_shot_add_norm.h: the rows that ranks write into each other's memory.
 //
 //   Create; hand card() to all others by other means; Connect; when all have, AddNorm
 //
@@ -38,8 +39,9 @@ class TwoShotLink {
   // memory.
   absl::Status Connect(absl::Span<const std::string> cards);
 
-  // bfloat16 [rows, width]: this rank's part of a sum, and what becomes of the sum.
-  Tensor delta() const { return delta_; }
+  // bfloat16, as of SharedRows (worker/comm/communicator.h): where this rank writes its parts of a
+  // sum, by rank, in that rank's memory, once connected; and [rows, width] what becomes of the sum.
+  const std::vector<Tensor>& deltas() const { return deltas_; }
   Tensor normed() const { return normed_; }
 
   // Enqueues LaunchTwoShotAddNorm on as many of the first rows as `residual` has. All ranks call it
@@ -54,7 +56,7 @@ class TwoShotLink {
 
   TwoShotRanks ranks_ = {};
   std::unique_ptr<PeerMemory> memory_;
-  Tensor delta_;
+  std::vector<Tensor> deltas_;
   Tensor normed_;
 };
 

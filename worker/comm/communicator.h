@@ -12,10 +12,15 @@
 
 namespace weir {
 
-// Rows that all ranks of a group reach; see SumAddRmsNorm. As long as the communicator lives.
+// Rows that ranks of a group write into each other's memory; see SumAddRmsNorm. As long as the
+// communicator lives.
 struct SharedRows {
-  Tensor delta;
-  Tensor normed;
+  // By rank: where this rank puts its part of the sum, for that rank's share of the rows
+  // (kernels/row_share.h), the share's first row first. [the most rows of a share, cols]. Those of
+  // other ranks lie in their memory and are only to be written. Before that Poll is asked: a rank
+  // that was stopped for long and has been given up must not write where a new group may be.
+  std::vector<Tensor> deltas;
+  Tensor normed;  // [rows, cols]
 };
 
 // Joins the ranks of one tensor-parallel group. Every rank makes the same calls in the same order.
@@ -41,14 +46,16 @@ class Communicator {
   // Whether StartSum leaves anything to run beside other work.
   virtual bool overlaps() const { return false; }
   // Memory for SumAddRmsNorm: `rows` rows of `cols` of the backend's activations. Called before
-  // anything is recorded. Nothing where such sums have no faster way than AllReduceSum.
+  // anything is recorded; what writes into it is not recorded, which Poll could not precede.
+  // Nothing where such sums have no faster way than AllReduceSum.
   virtual absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t /*rows*/, int64_t /*cols*/) {
     return std::nullopt;
   }
   // For as many of the first shared rows as `residual` [rows, cols] float32 has, more than a few:
-  // residual += the sum over ranks of delta; normed = RmsNorm(residual, weight, epsilon), see
-  // kernels/backend.h. Every rank gets all of normed, but keeps the residual of a share of the rows
-  // only: the same share whenever there are as many rows. Only after ShareRows has given rows.
+  // residual += the sum over ranks of their deltas; normed = RmsNorm(residual, weight, epsilon),
+  // see kernels/backend.h. Every rank gets all of normed, but keeps the residual of its share of
+  // the rows only. What is enqueued afterwards may overwrite deltas, whose content is undefined
+  // until then. Only after ShareRows has given rows.
   virtual absl::Status SumAddRmsNorm(Tensor /*residual*/, Tensor /*weight*/, float /*epsilon*/) {
     return absl::UnimplementedError("no rows are shared");
   }

@@ -192,7 +192,7 @@ absl::StatusOr<std::optional<SharedRows>> NcclCommunicator::ShareRows(int64_t ro
     return std::nullopt;
   }
   shared_rows_ = *std::move(made);
-  return SharedRows{shared_rows_->delta(), shared_rows_->normed()};
+  return SharedRows{.deltas = shared_rows_->deltas(), .normed = shared_rows_->normed()};
 }
 
 absl::Status NcclCommunicator::SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) {

@@ -1,11 +1,28 @@
 #include "worker/model/llama.h"
 
+#include <algorithm>
 #include <cassert>
 #include <optional>
 
 #include "absl/time/clock.h"
+#include "kernels/row_share.h"
 
 namespace weir {
+namespace {
+
+// What `groups` have in the rows of `share`, counted from its first.
+std::vector<RowGroup> GroupsIn(const RowShare& share, absl::Span<const RowGroup> groups) {
+  std::vector<RowGroup> clipped;
+  for (const RowGroup& group : groups) {
+    const int64_t begin = std::max<int64_t>(group.first_row, share.begin);
+    const int64_t end = std::min<int64_t>(group.first_row + group.rows, share.end);
+    if (begin >= end) continue;
+    clipped.push_back({static_cast<int>(begin - share.begin), static_cast<int>(end - begin)});
+  }
+  return clipped;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(const GgufFile& file, int rank,
                                                              int ranks, Backend* backend) {
@@ -28,7 +45,7 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   const int64_t feed_forward = model->feed_forward();
   const std::pair<Tensor*, int64_t> widths[] = {
       {&forward->own_normed_, hidden},
-      {&forward->own_delta_, hidden},
+      {&forward->delta_, hidden},
       {&forward->qkv_, query_width + 2 * kv_width},
       {&forward->attention_, query_width},
       {&forward->gate_up_, 2 * feed_forward},
@@ -56,16 +73,14 @@ absl::Status LlamaForward::ShareRows(Communicator& communicator) {
       communicator.ShareRows(residual_.rows, residual_.cols);
   if (!shared.ok()) return shared.status();
   if (!shared->has_value()) return absl::OkStatus();
-  delta_ = (*shared)->delta;
+  shared_deltas_ = (*shared)->deltas;
   normed_ = (*shared)->normed;
-  shares_rows_ = true;
   return absl::OkStatus();
 }
 
 void LlamaForward::ReturnRows() {
-  delta_ = own_delta_;
+  shared_deltas_.clear();
   normed_ = own_normed_;
-  shares_rows_ = false;
 }
 
 void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> groups) {
@@ -81,14 +96,16 @@ void LlamaForward::Begin(const DeviceStep& step, absl::Span<const RowGroup> grou
                   model_->config().norm_epsilon, normed_.Rows(0, rows_));
 }
 
-// Many rows are summed where they lie, if ranks share them. If not, the sum over ranks of one half
+// Many rows are summed by shares, if ranks share them. If not, the sum over ranks of one half
 // of a chunk hides under the products of the other. Small sums take less time than either loses.
 void LlamaForward::SplitRows(const Communicator& communicator) {
   constexpr int64_t kLeastShared = 256;  // the ranks' two waits for one another take 13 us
   constexpr int64_t kLeastSplit = 512;
   parts_.clear();
-  sums_shared_rows_ = shares_rows_ && rows_ >= kLeastShared;
-  if (sums_shared_rows_ || !communicator.overlaps() || groups_.size() != 1 || rows_ < kLeastSplit) {
+  shares_.clear();
+  if (!shared_deltas_.empty() && rows_ >= kLeastShared) SplitShares(communicator);
+  if (sums_shared_rows() || !communicator.overlaps() || groups_.size() != 1 ||
+      rows_ < kLeastSplit) {
     parts_.push_back({0, rows_, groups_});
     return;
   }
@@ -97,10 +114,33 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
   parts_.push_back({half, rows_ - half, {{0, static_cast<int>(rows_ - half)}}});
 }
 
-absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part) {
-  if (communicator.size() == 1 || sums_shared_rows_) return absl::OkStatus();
-  const absl::Time start = absl::Now();
+// The other ranks' shares come first, so that they are under way while the own is multiplied; each
+// rank starts with the next one, so that not all write into one rank's memory at once. Rows of more
+// than one group are groups of one row each: where a group is cut follows from its own rows.
+void LlamaForward::SplitShares(const Communicator& communicator) {
+  for (int i = 1; i <= communicator.size(); ++i) {
+    const int rank = (communicator.rank() + i) % communicator.size();
+    const RowShare share = ShareOfRows(rows_, rank, communicator.size());
+    if (share.rows() == 0) continue;
+    shares_.push_back({.part = {share.begin, share.rows(), GroupsIn(share, groups_)},
+                       .delta = shared_deltas_[rank].Rows(0, share.rows())});
+  }
+}
+
+absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part, Tensor x,
+                                    const Matrix& weights) {
+  Backend& backend = model_->backend();
+  if (sums_shared_rows()) {
+    if (absl::Status status = communicator.Poll(); !status.ok()) return status;
+    for (const auto& [rows, delta] : shares_) {
+      backend.MatMul(rows.groups, x.Rows(rows.first_row, rows.rows), weights, delta);
+    }
+    return absl::OkStatus();
+  }
   const Tensor delta = delta_.Rows(part.first_row, part.rows);
+  backend.MatMul(part.groups, x.Rows(part.first_row, part.rows), weights, delta);
+  if (communicator.size() == 1) return absl::OkStatus();
+  const absl::Time start = absl::Now();
   absl::Status status =
       parts_.size() == 1 ? communicator.AllReduceSum(delta) : communicator.StartSum(delta);
   all_reduce_time_ += absl::Now() - start;
@@ -111,7 +151,7 @@ absl::Status LlamaForward::AddSum(Communicator& communicator, const Part& part,
                                   Tensor norm_weight) {
   const float epsilon = model_->config().norm_epsilon;
   const Tensor residual = residual_.Rows(part.first_row, part.rows);
-  if (sums_shared_rows_) return communicator.SumAddRmsNorm(residual, norm_weight, epsilon);
+  if (sums_shared_rows()) return communicator.SumAddRmsNorm(residual, norm_weight, epsilon);
   if (parts_.size() > 1) {
     if (absl::Status status = communicator.FinishSum(); !status.ok()) return status;
   }
@@ -126,10 +166,7 @@ void LlamaForward::Project(int layer) {
 }
 
 absl::Status LlamaForward::Output(Communicator& communicator, const Part& part, int layer) {
-  const Tensor delta = delta_.Rows(part.first_row, part.rows);
-  model_->backend().MatMul(part.groups, attention_.Rows(part.first_row, part.rows),
-                           *model_->weights().layers[layer].output, delta);
-  return StartSum(communicator, part);
+  return StartSum(communicator, part, attention_, *model_->weights().layers[layer].output);
 }
 
 absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& part, int layer) {
@@ -138,13 +175,10 @@ absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& p
   if (!status.ok()) return status;
   Backend& backend = model_->backend();
   const Tensor normed = normed_.Rows(part.first_row, part.rows);
-  const Tensor delta = delta_.Rows(part.first_row, part.rows);
   const Tensor gate_up = gate_up_.Rows(part.first_row, part.rows);
-  const Tensor activated = activated_.Rows(part.first_row, part.rows);
   backend.MatMul(part.groups, normed, *weights.gate_up, gate_up);
-  backend.SwiGlu(gate_up, activated);
-  backend.MatMul(part.groups, activated, *weights.down, delta);
-  return StartSum(communicator, part);
+  backend.SwiGlu(gate_up, activated_.Rows(part.first_row, part.rows));
+  return StartSum(communicator, part, activated_, *weights.down);
 }
 
 absl::Status LlamaForward::EndLayer(Communicator& communicator, const Part& part, int layer) {

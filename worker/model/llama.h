@@ -99,33 +99,43 @@ class LlamaForward {
     std::vector<RowGroup> groups;  // counted from first_row
   };
 
+  // A rank's share of rows that are summed where ranks share them.
+  struct Share {
+    Part part;
+    Tensor delta;  // this rank's part of the sum, in the memory of the rank whose share it is
+  };
+
+  bool sums_shared_rows() const { return !shares_.empty(); }  // in this pass
+
   void SplitRows(const Communicator& communicator);
+  void SplitShares(const Communicator& communicator);
   void Project(int layer);
   absl::Status Output(Communicator& communicator, const Part& part, int layer);
   absl::Status FeedForward(Communicator& communicator, const Part& part, int layer);
   absl::Status EndLayer(Communicator& communicator, const Part& part, int layer);
-  // Of delta over ranks; AddSum adds it to the residual and normalises that.
-  absl::Status StartSum(Communicator& communicator, const Part& part);
+  // Of the ranks' products x * weights, over ranks; AddSum adds it to the residual and normalises
+  // that. Both for the rows of `part`, where tensors have those of the whole pass.
+  absl::Status StartSum(Communicator& communicator, const Part& part, Tensor x,
+                        const Matrix& weights);
   absl::Status AddSum(Communicator& communicator, const Part& part, Tensor norm_weight);
 
   const LlamaModel* model_;
   // Activations for max_rows each.
   Tensor residual_;    // float32 [hidden]
   Tensor normed_;      // [hidden]
-  Tensor delta_;       // [hidden] what a part of a layer adds to the residual
+  Tensor delta_;       // [hidden] what a part of a layer adds to the residual, if not shared
   Tensor qkv_;         // [(query_heads + 2 kv_heads) * head_dim]
   Tensor attention_;   // [query_heads * head_dim]
   Tensor row_scores_;  // float32 [kv_heads, max_rows]
   Tensor gate_up_;     // [2 * feed_forward]
   Tensor activated_;   // [feed_forward]
 
-  Tensor own_normed_;  // what the two are without a group that shares rows
-  Tensor own_delta_;
-  bool shares_rows_ = false;
+  Tensor own_normed_;                  // what normed_ is without a group that shares rows
+  std::vector<Tensor> shared_deltas_;  // as of SharedRows; empty without such a group
 
   int64_t rows_ = 0;
-  bool sums_shared_rows_ = false;  // in this pass
   std::vector<Part> parts_;
+  std::vector<Share> shares_;  // in the order in which products write them
   const DeviceStep* step_ = nullptr;
   std::vector<RowGroup> groups_;
   absl::Duration all_reduce_time_;

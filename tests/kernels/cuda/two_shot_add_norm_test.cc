@@ -35,17 +35,28 @@ struct Shape {
   int rows;
   int width;
   int64_t elements() const { return int64_t{rows} * width; }
+  // Of the rows before rank `rank`'s share: where it begins, and where the share before ends.
+  int64_t elements_before(int rank, int ranks) const {
+    return int64_t{rows} * rank / ranks * width;
+  }
 };
 
 // What a rank has in its device's memory. Its device is the current one when it is made.
 struct RankMemory {
-  explicit RankMemory(int64_t elements)
-      : delta(elements), normed(elements), residual(elements), flags(1), count(1), gave_up(1) {
+  RankMemory(const Shape& most, int ranks)
+      : normed(most.elements()), residual(most.elements()), flags(1), count(1), gave_up(1) {
+    const int64_t share = int64_t{most.rows + ranks - 1} / ranks * most.width;
+    for (int rank = 0; rank < ranks; ++rank) {
+      slabs.push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(share));
+      slabs.back()->FillBytes(0xff);
+    }
+    normed.FillBytes(0xff);
     flags.FillBytes(0);
     count.FillBytes(0);
     gave_up.FillBytes(0);
   }
-  DeviceArray<__nv_bfloat16> delta, normed;
+  std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>> slabs;  // by the rank that writes there
+  DeviceArray<__nv_bfloat16> normed;
   DeviceArray<float> residual;
   DeviceArray<TwoShotFlags> flags;
   DeviceArray<TwoShotCount> count;
@@ -54,12 +65,13 @@ struct RankMemory {
 
 class Group {
  public:
-  Group(const std::vector<int>& devices, int64_t elements) : devices_(devices) {
+  // With room for `most`.
+  Group(const std::vector<int>& devices, const Shape& most) : devices_(devices) {
     CheckCuda(cudaMallocHost(&aborted_, sizeof(*aborted_)));
     *aborted_ = 0;
     for (const int device : devices) {
       CheckCuda(cudaSetDevice(device));
-      memory_.push_back(std::make_unique<RankMemory>(elements));
+      memory_.push_back(std::make_unique<RankMemory>(most, size()));
       CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
       ReachPeers(device, devices);
       CheckCuda(cudaDeviceSynchronize());
@@ -76,13 +88,27 @@ class Group {
   // Makes the rank's device the current one.
   void Enter(int rank) const { CheckCuda(cudaSetDevice(devices_[rank])); }
 
+  // Enqueues what a rank's products do: writes its part of a sum, [rows][width], where its shares
+  // are added up.
+  void WriteParts(int rank, const __nv_bfloat16* delta, const Shape& shape) {
+    Enter(rank);
+    for (int i = 1; i <= size(); ++i) {
+      const int owner = (rank + i) % size();
+      const int64_t begin = shape.elements_before(owner, size());
+      const int64_t end = shape.elements_before(owner + 1, size());
+      // The sum of one rank is a copy.
+      CheckCuda(LaunchRankOrderSum(delta + begin, 1, ElementType::kBFloat16, end - begin,
+                                   memory(owner).slabs[rank]->data(), streams_[rank]));
+    }
+  }
+
   void Launch(int rank, const float* weight, const Shape& shape) {
     Enter(rank);
     TwoShotRanks ranks = {};
     ranks.rank = rank;
     ranks.ranks = size();
     for (int peer = 0; peer < size(); ++peer) {
-      ranks.deltas[peer] = memory(peer).delta.data();
+      ranks.deltas[peer] = memory(rank).slabs[peer]->data();
       ranks.normed[peer] = memory(peer).normed.data();
       ranks.flags[peer] = memory(peer).flags.data();
     }
@@ -185,21 +211,23 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
       SCOPED_TRACE(Describe(devices) + ", " + std::to_string(shape.rows) + " rows of " +
                    std::to_string(shape.width));
       std::mt19937 random(1);
-      Group group(devices, shape.elements());
+      Group group(devices, shape);
       Case one(random, shape, group.size());
+      std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>> deltas;
       std::vector<std::unique_ptr<DeviceArray<float>>> weights;
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
         RankMemory& memory = group.memory(rank);
         weights.push_back(std::make_unique<DeviceArray<float>>(one.weight));
-        CheckCuda(cudaMemcpy(memory.delta.data(), one.deltas[rank].data(), memory.delta.bytes(),
+        deltas.push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(shape.elements()));
+        CheckCuda(cudaMemcpy(deltas.back()->data(), one.deltas[rank].data(), deltas.back()->bytes(),
                              cudaMemcpyHostToDevice));
         CheckCuda(cudaMemcpy(memory.residual.data(), one.residual.data(), memory.residual.bytes(),
                              cudaMemcpyHostToDevice));
-        memory.normed.FillBytes(0xff);
         CheckCuda(cudaDeviceSynchronize());
       }
       for (int rank = 0; rank < group.size(); ++rank) {
+        group.WriteParts(rank, deltas[rank]->data(), shape);
         group.Launch(rank, weights[rank]->data(), shape);
       }
       ASSERT_TRUE(group.Finish());
@@ -213,8 +241,8 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
             << "rank " << rank;
         // Of its own rows; the others are as before.
         const std::vector<float> residual = group.memory(rank).residual.Read();
-        const int64_t begin = int64_t{shape.rows} * rank / group.size() * shape.width;
-        const int64_t end = int64_t{shape.rows} * (rank + 1) / group.size() * shape.width;
+        const int64_t begin = shape.elements_before(rank, group.size());
+        const int64_t end = shape.elements_before(rank + 1, group.size());
         for (int64_t i = 0; i < shape.elements(); ++i) {
           const float want = i >= begin && i < end ? one.residual[i] : before[i];
           ASSERT_EQ(residual[i], want) << "rank " << rank << ", element " << i;
@@ -230,8 +258,8 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
   }
 }
 
-// Calls of many lengths without a wait in between: what ranks write for one call must not meet what
-// others still read of the one before.
+// Calls of many lengths without a wait in between: what ranks write for one call, into slabs and
+// normed rows, must not meet what others still read of the one before.
 TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
   constexpr int kCalls = 100;
@@ -240,7 +268,7 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
     SCOPED_TRACE(Describe(devices));
     std::mt19937 random(2);
     const Shape most = {kMostRowsOnOneGpu, kWidth};
-    Group group(devices, most.elements());
+    Group group(devices, most);
     std::vector<Case> cases;
     for (int call = 0; call < kCalls; ++call) {
       const int rows = 1 + static_cast<int>(random() % most.rows);
@@ -276,9 +304,9 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
       group.Enter(rank);
       for (int call = 0; call < kCalls; ++call) {
         const int64_t elements = cases[call].shape.elements();
-        copy(memory.delta.data(), deltas[call][rank]->data(), ElementType::kBFloat16, elements);
         copy(memory.residual.data(), residuals[call][rank]->data(), ElementType::kFloat32,
              elements);
+        group.WriteParts(rank, deltas[call][rank]->data(), cases[call].shape);
         group.Launch(rank, weights[rank]->data(), cases[call].shape);
         copy(normed[call][rank]->data(), memory.normed.data(), ElementType::kBFloat16, elements);
       }
@@ -298,7 +326,7 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
 TEST(TwoShotAddNormTest, AbortEndsAWaitForARankThatNeverComes) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
   const Shape shape = {64, 512};
-  Group group({0, 0}, shape.elements());
+  Group group({0, 0}, shape);
   group.memory(0).normed.FillBytes(0x11);
   group.memory(1).normed.FillBytes(0x11);
   const DeviceArray<float> weight(std::vector<float>(shape.width, 1.0f));

@@ -1,6 +1,8 @@
 // Times the sum of a decode step's and a chunk's rows over all GPUs of this host, in a CUDA graph
 // as a recorded step has it, and the same through NCCL alone; then the same together with what
-// follows in a layer, residual and norm. One JSON object a line.
+// follows in a layer, residual and norm. There, ranks that share rows have the parts of the sum
+// where they are added up: products write them there, in time that is not counted. One JSON object
+// a line.
 //
 //   all_reduce_bench [GPUS [ROWS ...]]
 

@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/rank_order_sum.h"
+#include "kernels/row_share.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"
 #include "tests/worker/comm/nccl_rank.h"
@@ -195,12 +196,20 @@ TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
         const DeviceBytes share(cases[1].inputs[0]);
         const DeviceArray<float> weight(ones);
         const DeviceBytes want(int64_t{2} * rows * kWidth);
-        CheckCuda(cudaMemcpy((*shared)->delta.data, delta.data(), cases[0].inputs[0].size(),
-                             cudaMemcpyDeviceToDevice));
-        CheckCuda(cudaDeviceSynchronize());
-        absl::Status status = rank.communicator().SumAddRmsNorm(
+        absl::Status status = rank.communicator().Poll();
+        ASSERT_TRUE(status.ok()) << status;
+        const Tensor parts = {delta.data(), ElementType::kBFloat16, rows, kWidth};
+        for (int peer = 0; peer < size; ++peer) {
+          const RowShare part = ShareOfRows(rows, peer, size);
+          ASSERT_LE(part.rows(), (*shared)->deltas[peer].rows);
+          // The sum of one rank is a copy.
+          CheckCuda(LaunchRankOrderSum(parts.Rows(part.begin, 0).data, 1, ElementType::kBFloat16,
+                                       part.rows() * kWidth, (*shared)->deltas[peer].data,
+                                       rank.stream()));
+        }
+        status.Update(rank.communicator().SumAddRmsNorm(
             {share.data(), ElementType::kFloat32, rows, kWidth},
-            {weight.data(), ElementType::kFloat32, 1, kWidth}, kEpsilon);
+            {weight.data(), ElementType::kFloat32, 1, kWidth}, kEpsilon));
         if (status.ok()) status.Update(rank.Sum(delta, cases[0].type, cases[0].elements));
         ASSERT_TRUE(status.ok()) << status;
         CheckCuda(LaunchRmsNorm(reinterpret_cast<float*>(residual.data()),
