@@ -187,18 +187,18 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
   }
 }
 
-// How many tiles of outputs a block takes. The busiest multiprocessor decides: every block costs it
-// its weights, and all of x, which comes from the second cache at half the price. No result depends
-// on this choice.
-int ChooseWeightTiles(const FewRowsMatMul& work, int most, int multiprocessors) {
-  int best = 1;
+// How many tiles of outputs a block takes. Two blocks fit into a multiprocessor, and what counts is
+// how often all of these places are filled, and what a block reads: weights, and all of x, which
+// comes from the second cache at half the price. No result depends on this choice.
+int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
+  int best = 0;
   int64_t best_cost = 0;
-  for (int tiles = 1; tiles <= most; ++tiles) {
+  for (int tiles = 1; tiles <= kMostWeightTiles; ++tiles) {
     const int outputs = tiles * kTileOutputs;
     const int64_t blocks = (work.outputs + outputs - 1) / outputs;
-    const int64_t busiest = (blocks + multiprocessors - 1) / multiprocessors;
-    const int64_t cost = busiest * (2 * outputs + work.rows);
-    if (tiles > 1 && cost >= best_cost) continue;
+    const int64_t rounds = (blocks + 2 * multiprocessors - 1) / (2 * multiprocessors);
+    const int64_t cost = rounds * (2 * outputs + work.rows);
+    if (best > 0 && cost >= best_cost) continue;
     best = tiles;
     best_cost = cost;
   }
@@ -218,12 +218,14 @@ cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
 
 template <int kRowTiles>
 cudaError_t LaunchTiled(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
-  // Sums of 3 tiles by 8 have no room in registers.
-  constexpr int kMost = kRowTiles <= 4 ? kMostWeightTiles : 2;
-  const int tiles = ChooseWeightTiles(work, kMost, multiprocessors);
-  if (tiles == 1) return Launch<1, kRowTiles>(work, stream);
-  if (tiles == 2) return Launch<2, kRowTiles>(work, stream);
-  return Launch<kMost, kRowTiles>(work, stream);
+  if constexpr (kRowTiles <= 4) {
+    const int tiles = ChooseWeightTiles(work, multiprocessors);
+    if (tiles == 1) return Launch<1, kRowTiles>(work, stream);
+    if (tiles == 3) return Launch<3, kRowTiles>(work, stream);
+  }
+  // Of 8 tiles of rows: sums of 3 by 8 have no room in registers, and a block of 1 by 8 would
+  // read four times as much of x as of weights.
+  return Launch<2, kRowTiles>(work, stream);
 }
 
 }  // namespace
