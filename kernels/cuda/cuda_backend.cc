@@ -101,8 +101,8 @@ class CudaBackend final : public Backend {
     absl::StatusOr<Tensor> tensor =
         AllocateTensor(ElementType::kFloat32, 1, static_cast<int64_t>(values.size()));
     if (!tensor.ok()) return tensor;
-    const cudaError_t error = cudaMemcpy(tensor->data, values.data(), values.size() * sizeof(float),
-                                         cudaMemcpyHostToDevice);
+    const cudaError_t error =
+        CopyToDevice(tensor->data, values.data(), values.size() * sizeof(float));
     if (error != cudaSuccess) return CudaStatus(error, "loading a vector");
     return tensor;
   }

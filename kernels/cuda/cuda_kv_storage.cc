@@ -119,11 +119,11 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   rope_ = {cos, sin};
 
   const auto copy = [](float* to, const std::vector<float>& from) {
-    return cudaMemcpy(to, from.data(), from.size() * sizeof(float), cudaMemcpyHostToDevice);
+    return CopyToDevice(to, from.data(), from.size() * sizeof(float));
   };
   cudaError_t error = copy(cos, rope.cos);
   if (error == cudaSuccess) error = copy(sin, rope.sin);
-  if (error == cudaSuccess) error = cudaMemset(swaps_, 0, kRings * sizeof(*swaps_));
+  if (error == cudaSuccess) error = ClearDevice(swaps_, kRings * sizeof(*swaps_));
   return CudaStatus(error, "preparing the KV caches");
 }
 

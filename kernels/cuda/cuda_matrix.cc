@@ -56,9 +56,8 @@ absl::StatusOr<std::unique_ptr<Matrix>> WeightUploader::Upload(absl::Span<const 
       DequantizeRow(rows[row].type, rows[row].data, absl::MakeSpan(values_));
       std::transform(values_.begin(), values_.end(), to, RoundToBFloat16);
     }
-    const cudaError_t error =
-        cudaMemcpy(memory->as<std::byte>() + first * row_bytes, staging_.as<void>(),
-                   (end - first) * row_bytes, cudaMemcpyHostToDevice);
+    const cudaError_t error = CopyToDevice(memory->as<std::byte>() + first * row_bytes,
+                                           staging_.as<void>(), (end - first) * row_bytes);
     if (error != cudaSuccess) return CudaStatus(error, "loading weights");
   }
   return std::make_unique<CudaMatrix>(*std::move(memory), count, cols);

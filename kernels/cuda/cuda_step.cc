@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<CudaStep>> CudaStep::Allocate(const KvShape& shap
   step->host_ = *std::move(host);
   step->device_ = *std::move(device);
   place();
-  cudaError_t error = cudaMemset(step->device_.as<void>(), 0, step->bytes_);
+  cudaError_t error = ClearDevice(step->device_.as<void>(), step->bytes_);
   if (error == cudaSuccess) {
     error = cudaEventCreateWithFlags(&step->uploaded_, cudaEventDisableTiming);
   }

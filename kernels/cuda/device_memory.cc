@@ -44,4 +44,15 @@ absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& wh
   return PinnedMemory(data, bytes);
 }
 
+cudaError_t ClearDevice(void* data, int64_t bytes) {
+  const cudaError_t error = cudaMemset(data, 0, static_cast<size_t>(bytes));
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
+cudaError_t CopyToDevice(void* to, const void* from, int64_t bytes) {
+  const cudaError_t error =
+      cudaMemcpy(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice);
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
 }  // namespace weir

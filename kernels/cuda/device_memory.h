@@ -60,6 +60,11 @@ absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& wh
 // Host memory that the device copies from and to at full speed.
 absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what);
 
+// Zeroes device memory, or copies host memory there, and waits until that is over. cudaMemset and
+// cudaMemcpy promise it only to the default stream, which a backend's stream does not wait for.
+cudaError_t ClearDevice(void* data, int64_t bytes);
+cudaError_t CopyToDevice(void* to, const void* from, int64_t bytes);
+
 }  // namespace weir
 
 #endif  // WEIR_KERNELS_CUDA_DEVICE_MEMORY_H_
