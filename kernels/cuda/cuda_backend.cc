@@ -27,6 +27,7 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/few_rows_matmul.h"
 #include "kernels/cuda/likeliest.h"
+#include "kernels/cuda/side_stream.h"
 #include "kernels/cuda/step_recordings.h"
 
 namespace weir {
@@ -45,10 +46,12 @@ int Count(Tensor x) { return static_cast<int>(x.rows); }
 class CudaBackend final : public Backend {
  public:
   CudaBackend(CudaDevice device, const CudaOptions& options, cudaStream_t stream,
-              WeightUploader uploader, std::unique_ptr<BlasMatMul> blas)
+              std::unique_ptr<SideStream> side, WeightUploader uploader,
+              std::unique_ptr<BlasMatMul> blas)
       : device_(std::move(device)),
         scores_(options.exact_scores ? ScoreMode::kExact : ScoreMode::kFast),
         stream_(stream),
+        side_(std::move(side)),
         uploader_(std::move(uploader)),
         blas_(std::move(blas)),
         recordings_(stream) {}
@@ -143,7 +146,14 @@ class CudaBackend final : public Backend {
   absl::Status Record(int64_t key, absl::FunctionRef<absl::Status()> enqueue) override {
     Check(cudaSetDevice(device_.gpu));
     if (!status_.ok()) return status_;
-    if (absl::Status recorded = recordings_.Record(key, enqueue); !recorded.ok()) return recorded;
+    const auto enqueue_all = [&] {
+      const absl::Status enqueued = enqueue();
+      Check(side_->Join(stream_));
+      return enqueued;
+    };
+    if (absl::Status recorded = recordings_.Record(key, enqueue_all); !recorded.ok()) {
+      return recorded;
+    }
     return status_;
   }
   void ForgetRecordings() override { recordings_.Forget(); }
@@ -250,7 +260,16 @@ class CudaBackend final : public Backend {
     attention.qkv_stride = qkv.cols;
     attention.out = Rows(out);
     attention.out_stride = out.cols;
+    // Only the next step needs scores and admission. Recorded, they are a branch beside what
+    // follows, up to the next layer's attention, which uses the same scratch.
+    Check(side_->Join(stream_));
     Check(LaunchDecodeAttention(attention, stream_));
+    if (recordings_.recording()) {
+      Check(side_->Fork(stream_));
+      Check(LaunchDecodeAdmission(attention, side_->stream()));
+    } else {
+      Check(LaunchDecodeAdmission(attention, stream_));
+    }
   }
 
   void Admit(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
@@ -352,6 +371,7 @@ class CudaBackend final : public Backend {
   const CudaDevice device_;
   const ScoreMode scores_;
   cudaStream_t stream_;
+  std::unique_ptr<SideStream> side_;
   WeightUploader uploader_;
   std::unique_ptr<BlasMatMul> blas_;
   std::vector<DeviceMemory> tensors_;
@@ -372,8 +392,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
   cudaStream_t stream = nullptr;
   const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
-  return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(uploader),
-                                       *std::move(blas));
+  absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
+  if (!side.ok()) return side.status();
+  return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(side),
+                                       *std::move(uploader), *std::move(blas));
 }
 
 }  // namespace weir

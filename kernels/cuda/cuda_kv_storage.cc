@@ -107,9 +107,11 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   // A ring has at most an entry for each row that is new, and one that may be challenged.
   arena.Add(chunk_.sources, kv_heads * ((kRings + 1) * stride + kRings));
   arena.Add(chunk_.arrivals, kv_heads * 2 * stride);
-  arena.Add(decode_logits_, Product({decode_rows, query_heads, shape_.slots + 1}));
-  arena.Add(decode_outputs_, Product({decode_rows, kv_heads, splits, group, shape_.head_dim}));
-  arena.Add(decode_softmaxes_, Product({decode_rows, kv_heads, splits, group}));
+  arena.Add(decode_.logits, Product({decode_rows, query_heads, shape_.slots + 1}));
+  arena.Add(decode_.partial_outputs,
+            Product({decode_rows, kv_heads, splits, group, shape_.head_dim}));
+  arena.Add(decode_.partial_softmaxes, Product({decode_rows, kv_heads, splits, group}));
+  arena.Add(decode_.own_rows, Product({decode_rows, kv_heads, 2, shape_.head_dim}));
   absl::StatusOr<DeviceMemory> memory =
       AllocateDevice(arena.bytes(), absl::StrCat("scratch memory for chunks of ", stride,
                                                  " tokens and steps of ", decode_rows, " rows"));
@@ -163,9 +165,7 @@ DecodeAttention CudaKvStorage::decode_attention(int layer) const {
   attention.tokens = tokens_;
   attention.swaps = swaps_;
   attention.rope = rope_;
-  attention.logits = decode_logits_;
-  attention.partial_outputs = decode_outputs_;
-  attention.partial_softmaxes = decode_softmaxes_;
+  attention.scratch = decode_;
   return attention;
 }
 

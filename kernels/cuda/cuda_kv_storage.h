@@ -72,9 +72,7 @@ class CudaKvStorage final : public KvStorage {
   unsigned long long* swaps_ = nullptr;  // [AdmissionStep::kMostRings]
   DeviceRope rope_ = {};
   ChunkScratch chunk_ = {};
-  float* decode_logits_ = nullptr;
-  float* decode_outputs_ = nullptr;
-  float2* decode_softmaxes_ = nullptr;
+  DecodeScratch decode_ = {};
 };
 
 }  // namespace weir

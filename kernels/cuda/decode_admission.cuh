@@ -2,7 +2,7 @@
 #define WEIR_KERNELS_CUDA_DECODE_ADMISSION_CUH_
 
 // Who goes where when one token is admitted to one head's cache, and the moves: the block of decode
-// attention's second launch that does this.
+// attention's third launch that does this.
 
 #include "kernels/cascade_policy.h"
 #include "kernels/cuda/decode_attention.h"
@@ -87,10 +87,8 @@ __device__ inline void MoveTokens(const DecodeHead& head, const DecodeMoves& mov
   const int half = head_dim / 2;
   const int lane = threadIdx.x % 32;
   const int64_t first_slot = head.first_slot();
-  const __nv_bfloat16* own_key =
-      attention.qkv + head.row * attention.qkv_stride +
-      static_cast<int64_t>(attention.query_heads + head.kv_head) * head_dim;
-  const __nv_bfloat16* own_value = own_key + static_cast<int64_t>(attention.kv_heads) * head_dim;
+  const __nv_bfloat16* own_key = head.kept_own_key();
+  const __nv_bfloat16* own_value = head.kept_own_value();
   const int rounds = (sequence.ring_count + kFinishWarps - 1) / kFinishWarps;
   for (int round = rounds - 1; round >= 0; --round) {
     const int level = round * kFinishWarps + static_cast<int>(threadIdx.x / 32);
@@ -140,10 +138,8 @@ __device__ inline void AdmitSink(const DecodeHead& head, float token_score) {
   const int half = head_dim / 2;
   const int slot = head.sequence.sink_slot;
   const int64_t at = head.first_slot() + slot;
-  const __nv_bfloat16* own_key =
-      attention.qkv + head.row * attention.qkv_stride +
-      static_cast<int64_t>(attention.query_heads + head.kv_head) * head_dim;
-  const __nv_bfloat16* own_value = own_key + static_cast<int64_t>(attention.kv_heads) * head_dim;
+  const __nv_bfloat16* own_key = head.kept_own_key();
+  const __nv_bfloat16* own_value = head.kept_own_value();
   for (int i = threadIdx.x * 2; i < half; i += kFinishThreads * 2) {
     RotatePairs(own_key, attention.keys + at * head_dim, half, i,
                 TurnBy(attention.rope, half, slot, i));

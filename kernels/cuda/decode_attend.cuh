@@ -69,7 +69,7 @@ class DecodeAttendWarp {
         kv_head;
     keys_ = attention.keys + cache_head * attention.slots * kHeadDim;
     values_ = attention.values + cache_head * attention.slots * kHeadDim;
-    logits_ = attention.logits +
+    logits_ = attention.scratch.logits +
               (static_cast<int64_t>(row) * attention.query_heads + head) * (attention.slots + 1);
     scale_ = 1.4426950408889634f * rsqrtf(static_cast<float>(kHeadDim));
   }
@@ -342,9 +342,9 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
       output += weight * shared.outputs[w][head][i % kHeadDim];
       sum += weight * shared.sums[w][head];
     }
-    attention.partial_outputs[first_result * kHeadDim + i] = output;
+    attention.scratch.partial_outputs[first_result * kHeadDim + i] = output;
     if (i % kHeadDim == 0) {
-      attention.partial_softmaxes[first_result + head] = make_float2(largest, sum);
+      attention.scratch.partial_softmaxes[first_result + head] = make_float2(largest, sum);
     }
   }
 }

@@ -4,6 +4,7 @@
 #include "kernels/cuda/decode_attend.cuh"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/decode_finish.cuh"
+#include "kernels/cuda/decode_output.cuh"
 
 namespace weir {
 
@@ -48,9 +49,16 @@ cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t
   const cudaError_t error =
       LaunchDependent(attend, attend_grid, kDecodeWarps * 32, 0, stream, attention);
   if (error != cudaSuccess) return error;
-  const dim3 finish_grid(1 + (attention.slots + kFinishSlots - 1) / kFinishSlots,
-                         attention.kv_heads, attention.sequences);
-  return LaunchDependent(DecodeFinishKernel, finish_grid, kFinishThreads, 0, stream, attention);
+  const dim3 output_grid(group, attention.kv_heads, attention.sequences);
+  const auto output = attention.head_dim == 64 ? DecodeOutputKernel<64> : DecodeOutputKernel<128>;
+  return LaunchDependent(output, output_grid, kOutputWarps * 32, 0, stream, attention);
+}
+
+cudaError_t LaunchDecodeAdmission(const DecodeAttention& attention, cudaStream_t stream) {
+  const dim3 grid(1 + (attention.slots + kFinishSlots - 1) / kFinishSlots, attention.kv_heads,
+                  attention.sequences);
+  DecodeFinishKernel<<<grid, kFinishThreads, 0, stream>>>(attention);
+  return cudaGetLastError();
 }
 
 }  // namespace weir

@@ -42,13 +42,21 @@ struct DecodeSequence {
 // `sequence` has one row, or none: then only its session is named.
 DecodeSequence PackDecode(const SequenceStep& sequence);
 
+// What attention of a decode step needs besides. One for all layers, used by one at a time.
+struct DecodeScratch {
+  float* logits;              // [sequences][query_heads][slots + 1] base 2
+  float* partial_outputs;     // [sequences][kv_heads][Splits][group][head_dim]
+  float2* partial_softmaxes;  // [sequences][kv_heads][Splits][group] maximum, sum
+  __nv_bfloat16* own_rows;    // [sequences][kv_heads][2][head_dim] the token's own key and value
+};
+
 // Attention of one token of every session over its cache and itself, the scores that follow, and
-// its admission to the cache, in one layer. Two launches: the first splits the keys over blocks,
-// the second puts their results together, updates scores and moves what the admission moves.
-// Sessions share nothing, and how the keys are split depends on the number of keys alone: a
+// its admission to the cache, in one layer. Three launches: the first splits the keys over blocks,
+// the second puts their results together, the third updates scores and moves what the admission
+// moves. Sessions share nothing, and how the keys are split depends on the number of keys alone: a
 // session's results are the same bits whatever other sessions there are.
 //
-// For any GPU of compute capability 8.0 or newer. Takes part in dependent launches.
+// For any GPU of compute capability 8.0 or newer. The first two take part in dependent launches.
 struct DecodeAttention {
   int sequences;  // rows; sequence i is row i
   int query_heads;
@@ -69,17 +77,17 @@ struct DecodeAttention {
   int64_t* tokens;
   unsigned long long* swaps;  // [kMostRings] challenges won are added
   DeviceRope rope;
-
-  // Scratch.
-  float* logits;              // [sequences][query_heads][slots + 1] base 2
-  float* partial_outputs;     // [sequences][kv_heads][Splits][group][head_dim]
-  float2* partial_softmaxes;  // [sequences][kv_heads][Splits][group] maximum, sum
+  DecodeScratch scratch;
 
   static constexpr int kKeysPerSplit = 512;
   // Blocks that share the keys of one head, for caches of this many slots.
   static constexpr int Splits(int slots) { return (slots + kKeysPerSplit) / kKeysPerSplit; }
 };
+// The first two.
 cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t stream);
+// The third. It reads the scratch, the step and the cache, and writes the cache, and nothing else:
+// it may run beside whatever leaves these alone.
+cudaError_t LaunchDecodeAdmission(const DecodeAttention& attention, cudaStream_t stream);
 
 }  // namespace weir
 

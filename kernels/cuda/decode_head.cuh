@@ -32,8 +32,24 @@ struct DecodeHead {
     return (static_cast<int64_t>(row) * attention.kv_heads + kv_head) *
            DecodeAttention::Splits(attention.slots) * group();
   }
+  // [head_dim] each, not rotated.
+  __device__ const __nv_bfloat16* own_key() const {
+    return attention.qkv + row * attention.qkv_stride +
+           static_cast<int64_t>(attention.query_heads + kv_head) * attention.head_dim;
+  }
+  __device__ const __nv_bfloat16* own_value() const {
+    return own_key() + static_cast<int64_t>(attention.kv_heads) * attention.head_dim;
+  }
+  // What the first launch keeps of them for the second.
+  __device__ __nv_bfloat16* kept_own_key() const {
+    return attention.scratch.own_rows +
+           (static_cast<int64_t>(row) * attention.kv_heads + kv_head) * 2 * attention.head_dim;
+  }
+  __device__ const __nv_bfloat16* kept_own_value() const {
+    return kept_own_key() + attention.head_dim;
+  }
   __device__ const float* logits(int head) const {
-    return attention.logits +
+    return attention.scratch.logits +
            (static_cast<int64_t>(row) * attention.query_heads + kv_head * group() + head) *
                (attention.slots + 1);
   }

@@ -10,7 +10,9 @@ absl::Status StepRecordings::Record(int64_t key, absl::FunctionRef<absl::Status(
   assert(!Has(key));
   cudaError_t error = cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
   if (error != cudaSuccess) return CudaStatus(error, "recording a step");
+  recording_ = true;
   const absl::Status enqueued = enqueue();
+  recording_ = false;
   cudaGraph_t graph = nullptr;
   error = cudaStreamEndCapture(stream_, &graph);
   cudaGraphExec_t executable = nullptr;

@@ -20,6 +20,8 @@ class StepRecordings {
   StepRecordings& operator=(const StepRecordings&) = delete;
 
   bool Has(int64_t key) const { return graphs_.contains(key); }
+  // Whether what is enqueued now is recorded.
+  bool recording() const { return recording_; }
   // Calls `enqueue`, which enqueues on the stream, and records instead of running. Its error, or
   // what CUDA says.
   absl::Status Record(int64_t key, absl::FunctionRef<absl::Status()> enqueue);
@@ -29,6 +31,7 @@ class StepRecordings {
 
  private:
   cudaStream_t stream_;
+  bool recording_ = false;
   absl::flat_hash_map<int64_t, cudaGraphExec_t> graphs_;
 };
 

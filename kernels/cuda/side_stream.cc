@@ -1,0 +1,37 @@
+#include "kernels/cuda/side_stream.h"
+
+#include "kernels/cuda/cuda_status.h"
+
+namespace weir {
+
+absl::StatusOr<std::unique_ptr<SideStream>> SideStream::Create() {
+  std::unique_ptr<SideStream> side(new SideStream);
+  cudaError_t error = cudaStreamCreateWithFlags(&side->stream_, cudaStreamNonBlocking);
+  for (cudaEvent_t* event : {&side->forked_, &side->joined_}) {
+    if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+  }
+  if (error != cudaSuccess) return CudaStatus(error, "creating a second stream");
+  return side;
+}
+
+SideStream::~SideStream() {
+  for (const cudaEvent_t event : {forked_, joined_}) {
+    if (event != nullptr) (void)cudaEventDestroy(event);
+  }
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+}
+
+cudaError_t SideStream::Fork(cudaStream_t main) {
+  apart_ = true;
+  const cudaError_t error = cudaEventRecord(forked_, main);
+  return error != cudaSuccess ? error : cudaStreamWaitEvent(stream_, forked_);
+}
+
+cudaError_t SideStream::Join(cudaStream_t main) {
+  if (!apart_) return cudaSuccess;
+  apart_ = false;
+  const cudaError_t error = cudaEventRecord(joined_, stream_);
+  return error != cudaSuccess ? error : cudaStreamWaitEvent(main, joined_);
+}
+
+}  // namespace weir
