@@ -155,6 +155,11 @@ class Backend {
   virtual void SwiGlu(Tensor gate_up, Tensor out) = 0;
   // to = from; same shape and type.
   virtual void CopyRows(Tensor from, Tensor to) = 0;
+  // The same for memory of another device, in two steps: what is enqueued between them runs beside
+  // the copies and leaves both tensors alone; what is enqueued after FinishCopies comes behind all
+  // that were started.
+  virtual void StartCopy(Tensor from, Tensor to) { CopyRows(from, to); }
+  virtual void FinishCopies() {}
   // kept[session's cache slot] = x[last row of the sequence], for every sequence with rows.
   virtual void KeepLastRows(const DeviceStep& step, Tensor x, Tensor kept) = 0;
   // out[i] = kept[cache slot of sequence i].

@@ -233,6 +233,15 @@ class CudaBackend final : public Backend {
                           cudaMemcpyDeviceToDevice, stream_));
   }
 
+  // The copy engines take no multiprocessor from what runs beside.
+  void StartCopy(Tensor from, Tensor to) override {
+    assert(to.rows == from.rows && to.cols == from.cols && to.type == from.type);
+    Check(side_->Fork(stream_));
+    Check(cudaMemcpyAsync(to.data, from.data, from.elements() * ElementBytes(from.type),
+                          cudaMemcpyDefault, side_->stream()));
+  }
+  void FinishCopies() override { Check(side_->Join(stream_)); }
+
   void KeepLastRows(const DeviceStep& step, Tensor x, Tensor kept) override {
     const CudaStep& device_step = OnDevice(step);
     // A decode step's sequences are rows, and a recording of it serves any number of them.

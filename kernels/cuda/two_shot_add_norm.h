@@ -10,12 +10,11 @@ namespace weir {
 
 // What lies between two products of a layer that ranks share, for the many rows of a chunk, in one
 // kernel: sum over ranks, residual, norm. Each rank does it for its share of the rows
-// (kernels/row_share.h). The products of all ranks write their parts of the sum of these rows into
-// the memory of the rank whose share they are, each rank's into a slab of its own; the kernel reads
-// them there, and writes the normalised rows to where all ranks need them. So a row is added and
-// normalised once instead of once on every rank, its sum never goes to memory, and of what an
-// all-reduce moves over the links only the second half is moved here: the first half goes while the
-// products run.
+// (kernels/row_share.h). Before, every rank has put its part of the sum of these rows into the
+// memory of the rank whose share they are, into a slab of its own; the kernel reads them there, and
+// writes the normalised rows to where all ranks need them. So a row is added and normalised once
+// instead of once on every rank, and of what an all-reduce moves over the links only the second
+// half is moved here: the first half goes while products run.
 //
 // Ranks wait for one another twice. No rank reads its slabs before the others' parts are complete,
 // and the kernel does not end before all ranks have read their slabs and written their normed rows.

@@ -114,16 +114,17 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
   parts_.push_back({half, rows_ - half, {{0, static_cast<int>(rows_ - half)}}});
 }
 
-// The other ranks' shares come first, so that they are under way while the own is multiplied; each
-// rank starts with the next one, so that not all write into one rank's memory at once. Rows of more
+// The other ranks' shares come first, so that they are under way while the next is multiplied; each
+// rank starts with the next one, so that not all copy into one rank's memory at once. Rows of more
 // than one group are groups of one row each: where a group is cut follows from its own rows.
 void LlamaForward::SplitShares(const Communicator& communicator) {
   for (int i = 1; i <= communicator.size(); ++i) {
     const int rank = (communicator.rank() + i) % communicator.size();
     const RowShare share = ShareOfRows(rows_, rank, communicator.size());
     if (share.rows() == 0) continue;
-    shares_.push_back({.part = {share.begin, share.rows(), GroupsIn(share, groups_)},
-                       .delta = shared_deltas_[rank].Rows(0, share.rows())});
+    shares_.push_back({.rank = rank,
+                       .part = {share.begin, share.rows(), GroupsIn(share, groups_)},
+                       .shared = shared_deltas_[rank].Rows(0, share.rows())});
   }
 }
 
@@ -132,9 +133,14 @@ absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part
   Backend& backend = model_->backend();
   if (sums_shared_rows()) {
     if (absl::Status status = communicator.Poll(); !status.ok()) return status;
-    for (const auto& [rows, delta] : shares_) {
-      backend.MatMul(rows.groups, x.Rows(rows.first_row, rows.rows), weights, delta);
+    for (const auto& [rank, rows, shared] : shares_) {
+      const Tensor from = x.Rows(rows.first_row, rows.rows);
+      const bool own = rank == communicator.rank();
+      const Tensor delta = own ? shared : delta_.Rows(rows.first_row, rows.rows);
+      backend.MatMul(rows.groups, from, weights, delta);
+      if (!own) backend.StartCopy(delta, shared);
     }
+    backend.FinishCopies();
     return absl::OkStatus();
   }
   const Tensor delta = delta_.Rows(part.first_row, part.rows);

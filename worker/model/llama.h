@@ -101,8 +101,9 @@ class LlamaForward {
 
   // A rank's share of rows that are summed where ranks share them.
   struct Share {
+    int rank;  // whose it is
     Part part;
-    Tensor delta;  // this rank's part of the sum, in the memory of the rank whose share it is
+    Tensor shared;  // where this rank's part of the sum goes, in that rank's memory
   };
 
   bool sums_shared_rows() const { return !shares_.empty(); }  // in this pass
@@ -123,7 +124,7 @@ class LlamaForward {
   // Activations for max_rows each.
   Tensor residual_;    // float32 [hidden]
   Tensor normed_;      // [hidden]
-  Tensor delta_;       // [hidden] what a part of a layer adds to the residual, if not shared
+  Tensor delta_;       // [hidden] what a part of a layer adds to the residual
   Tensor qkv_;         // [(query_heads + 2 kv_heads) * head_dim]
   Tensor attention_;   // [query_heads * head_dim]
   Tensor row_scores_;  // float32 [kv_heads, max_rows]
