@@ -130,6 +130,10 @@ absl::Status OneShotLink::AllGather(Tensor x, Tensor out, cudaStream_t stream) {
   return Launched(LaunchOneShotGather(ranks_, x.data, x.type, x.elements(), out.data, stream));
 }
 
+absl::Status OneShotLink::AddNorm(const OneShotAddNorm& work, cudaStream_t stream) {
+  return Launched(LaunchOneShotAddNorm(ranks_, work, stream));
+}
+
 void OneShotLink::Abort() { std::atomic_ref<unsigned int>(*aborted_).store(1); }
 
 void OneShotLink::Abandon() {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "kernels/cuda/one_shot_add_norm.h"
 #include "kernels/cuda/one_shot_all_reduce.h"
 #include "kernels/cuda/peer_memory.h"
 #include "kernels/tensor.h"
@@ -49,6 +50,7 @@ class OneShotLink {
   // As of Communicator, enqueued. INTERNAL: the launch failed.
   absl::Status AllReduceSum(Tensor x, cudaStream_t stream);
   absl::Status AllGather(Tensor x, Tensor out, cudaStream_t stream);
+  absl::Status AddNorm(const OneShotAddNorm& work, cudaStream_t stream);
 
   // Collectives that wait for other ranks end soon, and later ones too; results mean nothing then.
   // Any thread.

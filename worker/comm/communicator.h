@@ -45,6 +45,14 @@ class Communicator {
   virtual absl::Status FinishSum() { return absl::OkStatus(); }
   // Whether StartSum leaves anything to run beside other work.
   virtual bool overlaps() const { return false; }
+  // Whether AllReduceAddRmsNorm takes `rows` rows of `cols` of the backend's activations.
+  virtual bool FusesNorm(int64_t /*rows*/, int64_t /*cols*/) const { return false; }
+  // AllReduceSum of delta and AddRmsNorm of the backend in one: residual += the sum over ranks of
+  // delta; normed = RmsNorm(residual, weight, epsilon). The same bits, but delta stays as it is.
+  virtual absl::Status AllReduceAddRmsNorm(Tensor /*residual*/, Tensor /*delta*/, Tensor /*weight*/,
+                                           float /*epsilon*/, Tensor /*normed*/) {
+    return absl::UnimplementedError("sums and norms are apart");
+  }
   // Memory for SumAddRmsNorm: `rows` rows of `cols` of the backend's activations. Called before
   // anything is recorded; what writes into it is not recorded, which Poll could not precede.
   // Nothing where such sums have no faster way than AllReduceSum.

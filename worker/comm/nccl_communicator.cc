@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "kernels/cuda/one_shot_add_norm.h"
 #include "kernels/cuda/one_shot_link.h"
 #include "kernels/cuda/peer_memory.h"
 #include "kernels/cuda/two_shot_link.h"
@@ -70,6 +71,9 @@ class NcclCommunicator : public Communicator {
   absl::Status StartSum(Tensor x) override;
   absl::Status FinishSum() override;
   bool overlaps() const override { return group_.size() > 1; }
+  bool FusesNorm(int64_t rows, int64_t cols) const override;
+  absl::Status AllReduceAddRmsNorm(Tensor residual, Tensor delta, Tensor weight, float epsilon,
+                                   Tensor normed) override;
   absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t rows, int64_t cols) override;
   absl::Status SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) override;
   absl::Status AllGather(Tensor x, Tensor out) override;
@@ -166,6 +170,25 @@ absl::Status NcclCommunicator::StartSum(Tensor x) {
 absl::Status NcclCommunicator::FinishSum() {
   if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
   return large_.FinishSum();
+}
+
+bool NcclCommunicator::FusesNorm(int64_t rows, int64_t cols) const {
+  return size() > 1 && group_.link() != nullptr &&
+         OneShotAddNorm{.rows = static_cast<int>(rows), .width = static_cast<int>(cols)}.Fits();
+}
+
+absl::Status NcclCommunicator::AllReduceAddRmsNorm(Tensor residual, Tensor delta, Tensor weight,
+                                                   float epsilon, Tensor normed) {
+  assert(delta.type == ElementType::kBFloat16 && normed.type == ElementType::kBFloat16);
+  if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
+  const OneShotAddNorm work = {.rows = static_cast<int>(delta.rows),
+                               .width = static_cast<int>(delta.cols),
+                               .delta = static_cast<const __nv_bfloat16*>(delta.data),
+                               .residual = residual.f32(),
+                               .weight = weight.f32(),
+                               .epsilon = epsilon,
+                               .normed = static_cast<__nv_bfloat16*>(normed.data)};
+  return group_.Checked(group_.link()->AddNorm(work, group_.stream()));
 }
 
 absl::StatusOr<std::optional<SharedRows>> NcclCommunicator::ShareRows(int64_t rows, int64_t cols) {

@@ -38,7 +38,7 @@ class NcclGroup {
   Communicator& host() { return *host_; }
   NcclHandle& nccl() { return nccl_; }
   // null: GPUs do not reach each other's memory.
-  OneShotLink* link() { return link_.get(); }
+  OneShotLink* link() const { return link_.get(); }
   // Only while the group forms.
   void SetLink(std::unique_ptr<OneShotLink> link) { link_ = std::move(link); }
 

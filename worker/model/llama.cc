@@ -103,10 +103,12 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
   constexpr int64_t kLeastSplit = 512;
   parts_.clear();
   shares_.clear();
+  fuses_norm_ = false;
   if (!shared_deltas_.empty() && rows_ >= kLeastShared) SplitShares(communicator);
   if (sums_shared_rows() || !communicator.overlaps() || groups_.size() != 1 ||
       rows_ < kLeastSplit) {
     parts_.push_back({0, rows_, groups_});
+    fuses_norm_ = !sums_shared_rows() && communicator.FusesNorm(rows_, delta_.cols);
     return;
   }
   const int64_t half = rows_ / 2;
@@ -145,7 +147,7 @@ absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part
   }
   const Tensor delta = delta_.Rows(part.first_row, part.rows);
   backend.MatMul(part.groups, x.Rows(part.first_row, part.rows), weights, delta);
-  if (communicator.size() == 1) return absl::OkStatus();
+  if (communicator.size() == 1 || fuses_norm_) return absl::OkStatus();
   const absl::Time start = absl::Now();
   absl::Status status =
       parts_.size() == 1 ? communicator.AllReduceSum(delta) : communicator.StartSum(delta);
@@ -158,11 +160,15 @@ absl::Status LlamaForward::AddSum(Communicator& communicator, const Part& part,
   const float epsilon = model_->config().norm_epsilon;
   const Tensor residual = residual_.Rows(part.first_row, part.rows);
   if (sums_shared_rows()) return communicator.SumAddRmsNorm(residual, norm_weight, epsilon);
+  const Tensor delta = delta_.Rows(part.first_row, part.rows);
+  const Tensor normed = normed_.Rows(part.first_row, part.rows);
+  if (fuses_norm_) {
+    return communicator.AllReduceAddRmsNorm(residual, delta, norm_weight, epsilon, normed);
+  }
   if (parts_.size() > 1) {
     if (absl::Status status = communicator.FinishSum(); !status.ok()) return status;
   }
-  model_->backend().AddRmsNorm(residual, delta_.Rows(part.first_row, part.rows), norm_weight,
-                               epsilon, normed_.Rows(part.first_row, part.rows));
+  model_->backend().AddRmsNorm(residual, delta, norm_weight, epsilon, normed);
   return absl::OkStatus();
 }
 

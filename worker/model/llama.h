@@ -136,7 +136,8 @@ class LlamaForward {
 
   int64_t rows_ = 0;
   std::vector<Part> parts_;
-  std::vector<Share> shares_;  // in the order in which products write them
+  bool fuses_norm_ = false;    // in this pass, sum over ranks and norm are one
+  std::vector<Share> shares_;  // in the order in which they are multiplied
   const DeviceStep* step_ = nullptr;
   std::vector<RowGroup> groups_;
   absl::Duration all_reduce_time_;

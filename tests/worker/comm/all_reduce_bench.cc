@@ -63,8 +63,13 @@ class Work {
   void Enqueue() {
     const Tensor residual = {residual_.data(), ElementType::kFloat32, rows_, kWidth};
     const Tensor weight = {weight_.data(), ElementType::kFloat32, 1, kWidth};
+    const Tensor x = {x_.data(), ElementType::kBFloat16, rows_, kWidth};
+    if (with_norm_ && communicator_.FusesNorm(rows_, kWidth)) {
+      const Tensor normed = {normed_.data(), ElementType::kBFloat16, rows_, kWidth};
+      return Check(communicator_.AllReduceAddRmsNorm(residual, x, weight, kEpsilon, normed));
+    }
     if (shares_rows_) return Check(communicator_.SumAddRmsNorm(residual, weight, kEpsilon));
-    Check(communicator_.AllReduceSum({x_.data(), ElementType::kBFloat16, rows_, kWidth}));
+    Check(communicator_.AllReduceSum(x));
     if (!with_norm_) return;
     CheckCuda(LaunchRmsNorm(residual_.data(), x_.data(), weight_.data(), kEpsilon, rows_, kWidth,
                             normed_.data(), stream_));

@@ -25,6 +25,11 @@ class ForwardingCommunicator : public Communicator {
   absl::Status StartSum(Tensor x) override { return base_->StartSum(x); }
   absl::Status FinishSum() override { return base_->FinishSum(); }
   bool overlaps() const override { return base_->overlaps(); }
+  bool FusesNorm(int64_t rows, int64_t cols) const override { return base_->FusesNorm(rows, cols); }
+  absl::Status AllReduceAddRmsNorm(Tensor residual, Tensor delta, Tensor weight, float epsilon,
+                                   Tensor normed) override {
+    return base_->AllReduceAddRmsNorm(residual, delta, weight, epsilon, normed);
+  }
   absl::StatusOr<std::optional<SharedRows>> ShareRows(int64_t rows, int64_t cols) override {
     return base_->ShareRows(rows, cols);
   }

@@ -176,6 +176,46 @@ TEST(NcclCommunicatorTest, StartedSumsFinishInTheOrderOfStarting) {
   }
 }
 
+TEST(NcclCommunicatorTest, FewRowsBecomeWhatASumAndANormMakeOfThem) {
+  if (Gpus() < 2) GTEST_SKIP() << "needs two GPUs";
+  constexpr int kWidth = 4096;
+  constexpr float kEpsilon = 1e-5f;
+  for (int size = 2; size <= Gpus(); ++size) {
+    for (const int rows : {1, 7, 32}) {
+      const std::vector<RankInputs> cases =
+          RandomInputs(size, {int64_t{rows} * kWidth});  // bfloat16, float32
+      const std::vector<float> ones(kWidth, 1.0f);
+      RunGroup(size, Options(0, 1), [&](NcclRank& rank) {
+        Communicator& communicator = rank.communicator();
+        if (!communicator.FusesNorm(rows, kWidth)) return;  // GPUs that do not reach one another
+        EXPECT_FALSE(communicator.FusesNorm(65, kWidth));
+        const DeviceBytes delta(cases[0].inputs[communicator.rank()]);
+        const DeviceBytes residual(cases[1].inputs[0]), apart(cases[1].inputs[0]);
+        const DeviceArray<float> weight(ones);
+        const DeviceBytes normed(int64_t{2} * rows * kWidth), want(int64_t{2} * rows * kWidth);
+        CheckCuda(cudaDeviceSynchronize());
+        absl::Status status = communicator.AllReduceAddRmsNorm(
+            {residual.data(), ElementType::kFloat32, rows, kWidth},
+            {delta.data(), ElementType::kBFloat16, rows, kWidth},
+            {weight.data(), ElementType::kFloat32, 1, kWidth}, kEpsilon,
+            {normed.data(), ElementType::kBFloat16, rows, kWidth});
+        if (status.ok()) status.Update(rank.Sum(delta, cases[0].type, cases[0].elements));
+        ASSERT_TRUE(status.ok()) << status;
+        CheckCuda(LaunchRmsNorm(reinterpret_cast<float*>(apart.data()),
+                                reinterpret_cast<const __nv_bfloat16*>(delta.data()), weight.data(),
+                                kEpsilon, rows, kWidth,
+                                reinterpret_cast<__nv_bfloat16*>(want.data()), rank.stream()));
+        status.Update(rank.Wait());
+        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_EQ(FirstDifference(normed.Read(), want.Read(), ElementType::kBFloat16), "")
+            << rows << " rows, rank " << communicator.rank() << " of " << size;
+        ASSERT_EQ(FirstDifference(residual.Read(), apart.Read(), ElementType::kFloat32), "")
+            << rows << " rows, rank " << communicator.rank() << " of " << size;
+      });
+    }
+  }
+}
+
 TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
   if (Gpus() < 2) GTEST_SKIP() << "needs two GPUs";
   constexpr int kRows = 4096;

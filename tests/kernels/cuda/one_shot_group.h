@@ -1,0 +1,136 @@
+#ifndef WEIR_TESTS_KERNELS_CUDA_ONE_SHOT_GROUP_H_
+#define WEIR_TESTS_KERNELS_CUDA_ONE_SHOT_GROUP_H_
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/cuda/one_shot_all_reduce.h"
+#include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/rank_devices.h"
+
+namespace weir {
+
+using Bytes = std::vector<uint8_t>;
+
+// Memory of one rank, on its device.
+class RankMemory {
+ public:
+  RankMemory(int device, int64_t bytes) : device_(device), bytes_(bytes) {
+    CheckCuda(cudaSetDevice(device));
+    CheckCuda(cudaMalloc(&data_, bytes));
+  }
+  ~RankMemory() {
+    CheckCuda(cudaSetDevice(device_));
+    CheckCuda(cudaFree(data_));
+  }
+  RankMemory(const RankMemory&) = delete;
+  RankMemory& operator=(const RankMemory&) = delete;
+
+  uint8_t* data() const { return data_; }
+  void Fill(int value) {
+    CheckCuda(cudaSetDevice(device_));
+    CheckCuda(cudaMemset(data_, value, bytes_));
+    CheckCuda(cudaDeviceSynchronize());
+  }
+  void Write(int64_t offset, const Bytes& from) {
+    CheckCuda(cudaSetDevice(device_));
+    CheckCuda(cudaMemcpy(data_ + offset, from.data(), from.size(), cudaMemcpyHostToDevice));
+    CheckCuda(cudaDeviceSynchronize());  // It may return before the last bytes are there.
+  }
+  Bytes Read(int64_t offset, int64_t bytes) const {
+    Bytes host(bytes);
+    CheckCuda(cudaMemcpy(host.data(), data_ + offset, bytes, cudaMemcpyDeviceToHost));
+    return host;
+  }
+
+ private:
+  int device_;
+  int64_t bytes_;
+  uint8_t* data_ = nullptr;
+};
+
+// Ranks that are streams of one process, with the memory that their collectives need.
+class OneShotGroup {
+ public:
+  // Rank r is on GPU devices[r].
+  explicit OneShotGroup(const std::vector<int>& devices) : devices_(devices) {
+    CheckCuda(cudaMallocHost(&aborted_, size() * sizeof(*aborted_)));
+    std::fill_n(aborted_, size(), 0);
+    for (const int device : devices) {
+      inboxes_.push_back(std::make_unique<RankMemory>(device, OneShotInboxBytes(size())));
+      // And the flag behind the calls.
+      calls_.push_back(std::make_unique<RankMemory>(device, kOneShotMostBlocks * 8 + 8));
+      inboxes_.back()->Fill(0);
+      calls_.back()->Fill(0);
+      CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
+      ReachPeers(device, devices);
+    }
+  }
+  ~OneShotGroup() {
+    for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamDestroy(stream));
+    CheckCuda(cudaFreeHost(aborted_));
+  }
+
+  int size() const { return static_cast<int>(devices_.size()); }
+  cudaStream_t stream(int rank) const { return streams_[rank]; }
+
+  // What rank `rank` launches with; makes its device the current one.
+  OneShotRanks Enter(int rank) const {
+    CheckCuda(cudaSetDevice(devices_[rank]));
+    OneShotRanks ranks = {};
+    ranks.rank = rank;
+    ranks.ranks = size();
+    for (int peer = 0; peer < size(); ++peer) {
+      ranks.inboxes[peer] = reinterpret_cast<std::byte*>(inboxes_[peer]->data());
+    }
+    ranks.calls = reinterpret_cast<unsigned long long*>(calls_[rank]->data());
+    ranks.aborted = aborted_ + rank;
+    ranks.gave_up = reinterpret_cast<unsigned int*>(ranks.calls + kOneShotMostBlocks);
+    return ranks;
+  }
+
+  bool Idle(int rank) const {
+    const cudaError_t state = cudaStreamQuery(streams_[rank]);
+    if (state == cudaErrorNotReady) return false;
+    CheckCuda(state);
+    return true;
+  }
+  bool Idle() const {
+    for (int rank = 0; rank < size(); ++rank) {
+      if (!Idle(rank)) return false;
+    }
+    return true;
+  }
+
+  // Waits for all ranks. False if they do not come to an end; then they are ended.
+  bool Finish(std::chrono::seconds limit = std::chrono::seconds(60)) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    while (!Idle()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        for (int rank = 0; rank < size(); ++rank) Abort(rank);
+        for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamSynchronize(stream));
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void Abort(int rank) { static_cast<volatile unsigned int*>(aborted_)[rank] = 1; }
+
+ private:
+  std::vector<int> devices_;
+  std::vector<std::unique_ptr<RankMemory>> inboxes_;
+  std::vector<std::unique_ptr<RankMemory>> calls_;
+  std::vector<cudaStream_t> streams_;
+  unsigned int* aborted_ = nullptr;  // [size()]
+};
+
+}  // namespace weir
+
+#endif  // WEIR_TESTS_KERNELS_CUDA_ONE_SHOT_GROUP_H_
