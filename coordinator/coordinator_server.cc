@@ -165,11 +165,13 @@ void CoordinatorServer::Stop(absl::Duration drain) {
   }
   if (server_ != nullptr) {
     UpdateHealth();
-    router_.Close("the server stops", drain, std::min(drain, kEndGrace));
+    const absl::Duration grace = std::min(drain, kEndGrace);
+    router_.Close("the server stops", drain, grace);
     // A connection that is closed while something unread has come in is reset, and what its peer
     // has not read yet is lost.
     absl::SleepFor(std::min(drain, kLinger));
-    server_->Shutdown(std::chrono::system_clock::now());
+    // The handlers have what to answer; whoever still waits for its caller is cancelled.
+    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
   }
   keeper_.Stop();
   if (group_server_ != nullptr) group_server_->Shutdown(std::chrono::system_clock::now());

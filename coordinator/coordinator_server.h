@@ -79,7 +79,8 @@ class CoordinatorServer {
   std::string Describe() const { return keeper_.Describe(); }
 
   // Takes no more calls, waits for those in progress for up to `drain`, then ends them with
-  // UNAVAILABLE, and all groups. Later calls of Stop do nothing.
+  // UNAVAILABLE, and all groups. A call whose handler waits for its caller's next message, such as
+  // an Append, cannot be answered: it is cancelled. Later calls of Stop do nothing.
   void Stop(absl::Duration drain);
 
  private:

@@ -48,7 +48,8 @@ void Router::Close(const std::string& reason, absl::Duration drain, absl::Durati
   const std::vector<std::shared_ptr<Leader>> open = leaders();
   for (const auto& leader : open) leader->AwaitCalls(deadline);
   for (const auto& leader : open) leader->End(reason);
-  for (const auto& leader : open) leader->AwaitCalls(absl::Now() + grace);
+  const absl::Time end = absl::Now() + grace;
+  for (const auto& leader : open) leader->AwaitCalls(end);
 }
 
 absl::Status Router::closed() const {
