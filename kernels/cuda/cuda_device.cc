@@ -29,7 +29,12 @@ absl::StatusOr<CudaDevice> DescribeCudaDevice(int gpu) {
   }
   int gpus = 0;
   const cudaError_t counted = cudaGetDeviceCount(&gpus);
-  if (counted != cudaSuccess || gpus == 0) {
+  if (counted != cudaSuccess && counted != cudaErrorNoDevice) {
+    (void)cudaGetLastError();  // it is told here
+    return absl::InternalError(absl::StrCat("CUDA cannot use this machine's GPUs (",
+                                            cudaGetErrorString(counted), "); use --device=cpu"));
+  }
+  if (gpus == 0) {
     return absl::NotFoundError(
         absl::StrCat("there is no GPU that CUDA can use (",
                      counted == cudaSuccess ? "none is visible" : cudaGetErrorString(counted),

@@ -17,14 +17,18 @@ inline void CheckCuda(cudaError_t error) {
   std::abort();
 }
 
-// Whether there is a GPU with at least this compute capability (90 for 9.0). A GPU that cannot be
-// used ends the program.
-inline bool HasGpu(int capability) {
-  int devices = 0;
-  const cudaError_t error = cudaGetDeviceCount(&devices);
-  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) return false;
+// How many GPUs there are. Ones that cannot be used end the program.
+inline int Gpus() {
+  int gpus = 0;
+  const cudaError_t error = cudaGetDeviceCount(&gpus);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) return 0;
   CheckCuda(error);
-  if (devices == 0) return false;
+  return gpus;
+}
+
+// Whether there is a GPU with at least this compute capability (90 for 9.0).
+inline bool HasGpu(int capability) {
+  if (Gpus() == 0) return false;
   cudaDeviceProp properties;
   CheckCuda(cudaGetDeviceProperties(&properties, 0));
   return properties.major * 10 + properties.minor >= capability;

@@ -30,9 +30,16 @@ namespace weir {
 
 using Bytes = std::vector<uint8_t>;
 
-inline int Gpus() {
-  int gpus = 0;
-  return cudaGetDeviceCount(&gpus) == cudaSuccess ? gpus : 0;
+// Whether the first `gpus` GPUs reach one another's memory.
+inline bool ReachOneAnother(int gpus) {
+  for (int from = 0; from < gpus; ++from) {
+    for (int to = 0; to < gpus; ++to) {
+      int can = 1;
+      if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
+      if (can == 0) return false;
+    }
+  }
+  return true;
 }
 
 inline void Print(const std::string& sentence) { std::fprintf(stderr, "%s\n", sentence.c_str()); }
