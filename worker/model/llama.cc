@@ -1,6 +1,5 @@
 #include "worker/model/llama.h"
 
-#include <algorithm>
 #include <cassert>
 #include <optional>
 
@@ -8,21 +7,6 @@
 #include "kernels/row_share.h"
 
 namespace weir {
-namespace {
-
-// What `groups` have in the rows of `share`, counted from its first.
-std::vector<RowGroup> GroupsIn(const RowShare& share, absl::Span<const RowGroup> groups) {
-  std::vector<RowGroup> clipped;
-  for (const RowGroup& group : groups) {
-    const int64_t begin = std::max<int64_t>(group.first_row, share.begin);
-    const int64_t end = std::min<int64_t>(group.first_row + group.rows, share.end);
-    if (begin >= end) continue;
-    clipped.push_back({static_cast<int>(begin - share.begin), static_cast<int>(end - begin)});
-  }
-  return clipped;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(const GgufFile& file, int rank,
                                                              int ranks, Backend* backend) {
@@ -104,7 +88,9 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
   parts_.clear();
   shares_.clear();
   fuses_norm_ = false;
-  if (!shared_deltas_.empty() && rows_ >= kLeastShared) SplitShares(communicator);
+  if (!shared_deltas_.empty() && groups_.size() == 1 && rows_ >= kLeastShared) {
+    SplitShares(communicator);
+  }
   if (sums_shared_rows() || !communicator.overlaps() || groups_.size() != 1 ||
       rows_ < kLeastSplit) {
     parts_.push_back({0, rows_, groups_});
@@ -117,30 +103,33 @@ void LlamaForward::SplitRows(const Communicator& communicator) {
 }
 
 // The other ranks' shares come first, so that they are under way while the next is multiplied; each
-// rank starts with the next one, so that not all copy into one rank's memory at once. Rows of more
-// than one group are groups of one row each: where a group is cut follows from its own rows.
+// rank starts with the next one, so that not all copy into one rank's memory at once.
 void LlamaForward::SplitShares(const Communicator& communicator) {
   for (int i = 1; i <= communicator.size(); ++i) {
     const int rank = (communicator.rank() + i) % communicator.size();
     const RowShare share = ShareOfRows(rows_, rank, communicator.size());
     if (share.rows() == 0) continue;
     shares_.push_back({.rank = rank,
-                       .part = {share.begin, share.rows(), GroupsIn(share, groups_)},
+                       .part = {share.begin, share.rows(), {{0, static_cast<int>(share.rows())}}},
                        .shared = shared_deltas_[rank].Rows(0, share.rows())});
   }
 }
 
-absl::Status LlamaForward::StartSum(Communicator& communicator, const Part& part, Tensor x,
-                                    const Matrix& weights) {
+absl::Status LlamaForward::MultiplyAndSum(Communicator& communicator, const Part& part, Tensor x,
+                                          const Matrix& weights) {
   Backend& backend = model_->backend();
   if (sums_shared_rows()) {
-    if (absl::Status status = communicator.Poll(); !status.ok()) return status;
     for (const auto& [rank, rows, shared] : shares_) {
       const Tensor from = x.Rows(rows.first_row, rows.rows);
       const bool own = rank == communicator.rank();
       const Tensor delta = own ? shared : delta_.Rows(rows.first_row, rows.rows);
       backend.MatMul(rows.groups, from, weights, delta);
-      if (!own) backend.StartCopy(delta, shared);
+      if (own) continue;
+      if (absl::Status status = communicator.Poll(); !status.ok()) {
+        backend.FinishCopies();
+        return status;
+      }
+      backend.StartCopy(delta, shared);
     }
     backend.FinishCopies();
     return absl::OkStatus();
@@ -178,7 +167,7 @@ void LlamaForward::Project(int layer) {
 }
 
 absl::Status LlamaForward::Output(Communicator& communicator, const Part& part, int layer) {
-  return StartSum(communicator, part, attention_, *model_->weights().layers[layer].output);
+  return MultiplyAndSum(communicator, part, attention_, *model_->weights().layers[layer].output);
 }
 
 absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& part, int layer) {
@@ -190,7 +179,7 @@ absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& p
   const Tensor gate_up = gate_up_.Rows(part.first_row, part.rows);
   backend.MatMul(part.groups, normed, *weights.gate_up, gate_up);
   backend.SwiGlu(gate_up, activated_.Rows(part.first_row, part.rows));
-  return StartSum(communicator, part, activated_, *weights.down);
+  return MultiplyAndSum(communicator, part, activated_, *weights.down);
 }
 
 absl::Status LlamaForward::EndLayer(Communicator& communicator, const Part& part, int layer) {

@@ -114,10 +114,11 @@ class LlamaForward {
   absl::Status Output(Communicator& communicator, const Part& part, int layer);
   absl::Status FeedForward(Communicator& communicator, const Part& part, int layer);
   absl::Status EndLayer(Communicator& communicator, const Part& part, int layer);
-  // Of the ranks' products x * weights, over ranks; AddSum adds it to the residual and normalises
-  // that. Both for the rows of `part`, where tensors have those of the whole pass.
-  absl::Status StartSum(Communicator& communicator, const Part& part, Tensor x,
-                        const Matrix& weights);
+  // Multiplies x by this rank's weights and begins the sum over ranks, which AddSum adds to the
+  // residual and normalises. Both for the rows of `part`, where tensors have those of the whole
+  // pass.
+  absl::Status MultiplyAndSum(Communicator& communicator, const Part& part, Tensor x,
+                              const Matrix& weights);
   absl::Status AddSum(Communicator& communicator, const Part& part, Tensor norm_weight);
 
   const LlamaModel* model_;
