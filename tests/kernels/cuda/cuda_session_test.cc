@@ -161,6 +161,7 @@ class CudaSessionTest : public CudaBackendTest {
   void Start(const Shape& shape, const std::vector<CascadeConfig>& cascades) {
     shape_ = shape;
     sessions_.clear();
+    backend_->ForgetRecordings();
     KvShape kv = {.layers = kLayers,
                   .kv_heads = shape.kv_heads,
                   .query_heads = shape.query_heads(),
@@ -195,19 +196,42 @@ class CudaSessionTest : public CudaBackendTest {
       }
     }
     const int padded = chunk >= 0 ? rows : backend_->PaddedRows(rows);
-    backend_->LoadStep(std::vector<int32_t>(rows, 0), steps, *step_);
+    std::vector<int32_t> tokens(rows);
+    std::iota(tokens.begin(), tokens.end(), 0);
+    backend_->LoadStep(tokens, steps, *step_);
+    std::vector<std::vector<float>> qkvs;
+    std::vector<std::unique_ptr<Matrix>> tables;
+    std::vector<Tensor> outs;
     for (int layer = 0; layer < kLayers; ++layer) {
-      std::vector<float> qkv = RandomBFloat16s(random, int64_t{padded} * shape_.width(), 1.2f);
-      const Tensor in = MakeTensor(qkv, shape_.width());
-      const Tensor out = Poisoned(padded, shape_.query_heads() * shape_.head_dim);
-      const Tensor row_scores = Allocate(ElementType::kFloat32, shape_.kv_heads, padded);
-      backend_->Attend(*kv_, layer, *step_, in, out, row_scores);
-      backend_->Admit(*kv_, layer, *step_, in, row_scores);
-      ASSERT_TRUE(backend_->Synchronize().ok()) << backend_->Synchronize();
-      const std::vector<float> result = Read(out);
+      qkvs.push_back(RandomBFloat16s(random, int64_t{rows} * shape_.width(), 1.2f));
+      tables.push_back(MakeMatrix(qkvs[layer], shape_.width()));
+      outs.push_back(Poisoned(padded, shape_.query_heads() * shape_.head_dim));
+    }
+    // As in a model, all layers have one tensor, and none is waited for.
+    const Tensor qkv = Allocate(ElementType::kBFloat16, padded, shape_.width());
+    const Tensor row_scores = Allocate(ElementType::kFloat32, shape_.kv_heads, padded);
+    const auto enqueue = [&] {
+      for (int layer = 0; layer < kLayers; ++layer) {
+        backend_->Embed(*tables[layer], *step_, qkv);
+        backend_->Attend(*kv_, layer, *step_, qkv, outs[layer], row_scores);
+        backend_->Admit(*kv_, layer, *step_, qkv, row_scores);
+      }
+      return absl::OkStatus();
+    };
+    // A recorded decode step has branches.
+    if (chunk < 0 && ++decode_steps_ % 3 != 0) {
+      const absl::Status replayed = backend_->Replay(decode_steps_, enqueue);
+      ASSERT_TRUE(replayed.ok()) << replayed;
+    } else {
+      (void)enqueue();
+    }
+    const absl::Status ended = backend_->Synchronize();
+    ASSERT_TRUE(ended.ok()) << ended;
+    for (int layer = 0; layer < kLayers; ++layer) {
+      const std::vector<float> result = Read(outs[layer]);
       for (size_t i = 0; i < steps.size(); ++i) {
         for (int head = 0; head < shape_.kv_heads; ++head) {
-          CheckHead(*active[i], steps[i], layer, head, qkv, result);
+          CheckHead(*active[i], steps[i], layer, head, qkvs[layer], result);
           if (HasFatalFailure()) return;
         }
       }
@@ -265,6 +289,7 @@ class CudaSessionTest : public CudaBackendTest {
   std::vector<Session> sessions_;
   std::unique_ptr<KvStorage> kv_;
   std::unique_ptr<DeviceStep> step_;
+  int decode_steps_ = 0;
   int checked_outputs_ = 0;
   int checked_contents_ = 0;
 };

@@ -187,8 +187,13 @@ TEST(NcclCommunicatorTest, FewRowsBecomeWhatASumAndANormMakeOfThem) {
       const std::vector<float> ones(kWidth, 1.0f);
       RunGroup(size, Options(0, 1), [&](NcclRank& rank) {
         Communicator& communicator = rank.communicator();
-        if (!communicator.FusesNorm(rows, kWidth)) return;  // GPUs that do not reach one another
-        EXPECT_FALSE(communicator.FusesNorm(65, kWidth));
+        if (!ReachOneAnother(size)) GTEST_SKIP() << "GPUs that do not reach one another";
+        ASSERT_TRUE(communicator.FusesNorm(rows, kWidth));
+        // A block a row, vectors of 8, and what an inbox holds.
+        EXPECT_TRUE(communicator.FusesNorm(64, 8));
+        EXPECT_FALSE(communicator.FusesNorm(65, 8));
+        EXPECT_FALSE(communicator.FusesNorm(1, 12));
+        EXPECT_FALSE(communicator.FusesNorm(33, kWidth));
         const DeviceBytes delta(cases[0].inputs[communicator.rank()]);
         const DeviceBytes residual(cases[1].inputs[0]), apart(cases[1].inputs[0]);
         const DeviceArray<float> weight(ones);
@@ -230,7 +235,8 @@ TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
         const int number = rank.communicator().rank();
         const auto shared = rank.communicator().ShareRows(kRows, kWidth);
         ASSERT_TRUE(shared.ok()) << shared.status();
-        if (!shared->has_value()) return;  // GPUs that do not reach one another
+        if (!ReachOneAnother(size)) GTEST_SKIP() << "GPUs that do not reach one another";
+        ASSERT_TRUE(shared->has_value());
         const DeviceBytes delta(cases[0].inputs[number]);
         const DeviceBytes residual(cases[1].inputs[0]);
         const DeviceBytes share(cases[1].inputs[0]);
@@ -239,14 +245,27 @@ TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
         absl::Status status = rank.communicator().Poll();
         ASSERT_TRUE(status.ok()) << status;
         const Tensor parts = {delta.data(), ElementType::kBFloat16, rows, kWidth};
+        // The own part by a kernel, those of others by copy engines, on a stream of their own.
+        cudaStream_t copies;
+        cudaEvent_t copied;
+        CheckCuda(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking));
+        CheckCuda(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
         for (int peer = 0; peer < size; ++peer) {
           const RowShare part = ShareOfRows(rows, peer, size);
           ASSERT_LE(part.rows(), (*shared)->deltas[peer].rows);
-          // The sum of one rank is a copy.
-          CheckCuda(LaunchRankOrderSum(parts.Rows(part.begin, 0).data, 1, ElementType::kBFloat16,
-                                       part.rows() * kWidth, (*shared)->deltas[peer].data,
-                                       rank.stream()));
+          const void* const from = parts.Rows(part.begin, 0).data;
+          void* const to = (*shared)->deltas[peer].data;
+          if (peer == number) {
+            // The sum of one rank is a copy.
+            CheckCuda(LaunchRankOrderSum(from, 1, ElementType::kBFloat16, part.rows() * kWidth, to,
+                                         rank.stream()));
+          } else {
+            CheckCuda(cudaMemcpyAsync(to, from, part.rows() * kWidth * int64_t{2},
+                                      cudaMemcpyDefault, copies));
+          }
         }
+        CheckCuda(cudaEventRecord(copied, copies));
+        CheckCuda(cudaStreamWaitEvent(rank.stream(), copied));
         status.Update(rank.communicator().SumAddRmsNorm(
             {share.data(), ElementType::kFloat32, rows, kWidth},
             {weight.data(), ElementType::kFloat32, 1, kWidth}, kEpsilon));
@@ -257,6 +276,8 @@ TEST(NcclCommunicatorTest, SharedRowsBecomeWhatASumAndANormMakeOfThem) {
                                 kEpsilon, rows, kWidth,
                                 reinterpret_cast<__nv_bfloat16*>(want.data()), rank.stream()));
         status.Update(rank.Wait());
+        CheckCuda(cudaEventDestroy(copied));
+        CheckCuda(cudaStreamDestroy(copies));
         ASSERT_TRUE(status.ok()) << status;
         Bytes got(int64_t{2} * rows * kWidth);
         CheckCuda(
