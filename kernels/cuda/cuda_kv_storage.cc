@@ -133,8 +133,10 @@ int64_t CudaKvStorage::bytes_per_session() const {
   const int64_t logits = int64_t{shape_.query_heads} * (shape_.slots + 1);
   const int64_t results =
       int64_t{shape_.query_heads} * DecodeAttention::Splits(shape_.slots) * (shape_.head_dim + 2);
+  const int64_t own_rows = int64_t{shape_.kv_heads} * 2 * shape_.head_dim;
   return slots_memory_.bytes() / shape_.sessions +
-         (logits + results) * static_cast<int64_t>(sizeof(float));
+         (logits + results) * static_cast<int64_t>(sizeof(float)) +
+         own_rows * static_cast<int64_t>(sizeof(__nv_bfloat16));
 }
 
 LayerSlots CudaKvStorage::layer_slots(int cache_slot, int layer) const {

@@ -85,8 +85,8 @@ struct DecodeAttention {
 };
 // The first two.
 cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t stream);
-// The third. It reads the scratch, the step and the cache, and writes the cache, and nothing else:
-// it may run beside whatever leaves these alone.
+// The third. It reads the scratch and the step, and reads and writes the cache and `swaps`: it may
+// run beside whatever leaves these alone.
 cudaError_t LaunchDecodeAdmission(const DecodeAttention& attention, cudaStream_t stream);
 
 }  // namespace weir

@@ -40,7 +40,7 @@ struct DecodeHead {
   __device__ const __nv_bfloat16* own_value() const {
     return own_key() + static_cast<int64_t>(attention.kv_heads) * attention.head_dim;
   }
-  // What the first launch keeps of them for the second.
+  // What the second launch keeps of them for the third.
   __device__ __nv_bfloat16* kept_own_key() const {
     return attention.scratch.own_rows +
            (static_cast<int64_t>(row) * attention.kv_heads + kv_head) * 2 * attention.head_dim;

@@ -10,7 +10,8 @@
 // - Every thread that touches memory which earlier kernels write *or read* first calls
 //   WaitForEarlierKernels(). That means all input but constants such as weights, and all output:
 //   an earlier kernel may still be reading what lies there. It returns when the kernel before has
-//   ended completely, and what that kernel wrote is visible.
+//   ended completely, and what that kernel wrote is visible; in a graph with branches, all kernels
+//   that it depends on.
 // - Every block calls WaitForEarlierKernels() before it ends, even one that has nothing to do. The
 //   wait is for one kernel, the one before; only because that one has waited too before it ended
 //   are all kernels before it over as well.

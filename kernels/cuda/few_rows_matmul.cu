@@ -187,9 +187,10 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
   }
 }
 
-// How many tiles of outputs a block takes. Two blocks fit into a multiprocessor, and what counts is
-// how often all of these places are filled, and what a block reads: weights, and all of x, which
-// comes from the second cache at half the price. No result depends on this choice.
+// How many tiles of outputs a block takes. Where two blocks fit into a multiprocessor, what counts
+// is how often all of these places are filled, and what a block reads: weights, and all of x, which
+// comes from the second cache at half the price. Elsewhere it is no worse a guess than another. No
+// result depends on this choice.
 int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
   int best = 0;
   int64_t best_cost = 0;

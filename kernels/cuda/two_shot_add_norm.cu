@@ -79,9 +79,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   __syncthreads();  // before anybody writes it again
   if (has_peer) {
     if (blockIdx.x == 0) {
-      // What earlier kernels of this stream wrote, here and into the other ranks' slabs, is seen by
-      // whoever sees the flag: kernels before have ended, and the fence takes in all that came
-      // before it, in any memory. So one flag will do for parts that went to several ranks.
+      // What this stream has waited for, products' rows here and copies into the other ranks'
+      // slabs, is seen by whoever sees the flag: all of it has ended before this kernel began, and
+      // the fence takes in all that came before it, in any memory. So one flag will do for parts
+      // that went to several ranks.
       __threadfence_system();
       StoreFlag(&ranks.flags[peer]->ready[ranks.rank], call);
     }
@@ -107,8 +108,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 
   // The block that ends last tells the others and waits for them, so that the kernel ends when all
   // normed rows that are to be written here have been, and the others have read their slabs. This
-  // rank's next products write into those, and come after this kernel: a rank sends `done` when the
-  // last of its blocks has passed the fence below, with its sums in hand, and no product passes the
+  // rank's next parts go there, after this kernel: a rank sends `done` when the
+  // last of its blocks has passed the fence below, with its sums in hand, and nothing passes the
   // wait for it. Its own slab a rank overwrites after its own kernel, which alone reads it. Nor can
   // a flag run ahead of one who waits: a rank sends `ready` for the next call only after `done` of
   // all others, which they send when all their blocks have seen `ready`; and `done` only after
