@@ -4,6 +4,7 @@
 #include "kernels/cuda/chunk_attention_sm90.h"
 #include "kernels/cuda/column_sums_kernel_sm90.cuh"
 #include "kernels/cuda/prefill_kernel_sm90.cuh"
+#include "kernels/cuda/prefill_shared_sm90.cuh"
 #include "kernels/cuda/tensor_map.h"
 
 namespace weir {
