@@ -2,6 +2,7 @@
 #include <cassert>
 
 #include "kernels/cuda/decode_attend.cuh"
+#include "kernels/cuda/decode_attend_warp.cuh"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/decode_finish.cuh"
 #include "kernels/cuda/decode_output.cuh"
