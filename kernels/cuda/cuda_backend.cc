@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <chrono>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -29,6 +28,7 @@
 #include "kernels/cuda/likeliest.h"
 #include "kernels/cuda/side_stream.h"
 #include "kernels/cuda/step_recordings.h"
+#include "kernels/cuda/stream_wait.h"
 
 namespace weir {
 namespace {
@@ -69,7 +69,7 @@ class CudaBackend final : public Backend {
   ElementType activation_type() const override { return ElementType::kBFloat16; }
   void* stream() override { return stream_; }
   void SetWaitCheck(std::function<absl::Status()> check) override {
-    wait_check_ = std::move(check);
+    wait_.SetCheck(std::move(check));
   }
 
   absl::StatusOr<int64_t> FreeBytes() const override {
@@ -165,7 +165,7 @@ class CudaBackend final : public Backend {
     // The engine's thread may not be the one that made this backend.
     Check(cudaSetDevice(device_.gpu));
     CudaStep& to = static_cast<CudaStep&>(step);
-    AwaitUpload(to.uploaded());
+    Check(wait_.ForUpload(to.uploaded()));
     Check(to.Load(tokens, sequences, stream_));
   }
 
@@ -291,7 +291,7 @@ class CudaBackend final : public Backend {
   void LoadRequests(absl::Span<const LikeliestRequest> requests, DeviceRequests& to) override {
     Check(cudaSetDevice(device_.gpu));
     CudaRequests& on_device = static_cast<CudaRequests&>(to);
-    AwaitUpload(on_device.uploaded());
+    Check(wait_.ForUpload(on_device.uploaded()));
     Check(on_device.Load(requests, stream_));
   }
 
@@ -330,43 +330,19 @@ class CudaBackend final : public Backend {
   absl::Status Synchronize() override {
     Check(cudaSetDevice(device_.gpu));
     if (!status_.ok()) return status_;
-    const absl::Status ended = Await([this] { return cudaStreamQuery(stream_); });
-    // What was waited for may have ended only because a peer gave up.
-    return ended.ok() && wait_check_ != nullptr ? wait_check_() : ended;
+    const absl::StatusOr<cudaError_t> ended = wait_.ForStream(stream_);
+    if (!ended.ok()) return ended.status();
+    Check(*ended);
+    return status_;
   }
 
  private:
-  static constexpr std::chrono::milliseconds kCheckInterval{1};
   // For kernels' code and recordings, which CUDA loads when they are first used.
   static constexpr int64_t kReservedBytes = 512 << 20;
 
   ChunkPass Chunk(CudaKvStorage& kv, int layer, const DeviceStep& step, Tensor qkv,
                   Tensor row_scores) const {
     return {kv, layer, OnDevice(step), qkv, row_scores, device_.hopper(), scores_};
-  }
-
-  // Waits until `query` does not say any more that the device is not ready. Asks instead of
-  // sleeping: a step is short, and waking up takes longer than asking.
-  absl::Status Await(absl::FunctionRef<cudaError_t()> query) {
-    auto checked = std::chrono::steady_clock::now();
-    cudaError_t state = cudaSuccess;
-    while ((state = query()) == cudaErrorNotReady) {
-      (void)cudaGetLastError();  // it is no fault, and must not be taken for a launch's
-      const auto now = std::chrono::steady_clock::now();
-      if (wait_check_ == nullptr || now - checked < kCheckInterval) continue;
-      checked = now;
-      if (absl::Status status = wait_check_(); !status.ok()) return status;
-    }
-    Check(state);
-    return status_;
-  }
-
-  // Waits until what an upload copied from may be overwritten. The upload lies behind everything
-  // that was enqueued before it, collectives of a lost peer too: where the check says that the
-  // group is over, these end soon, and Synchronize tells.
-  void AwaitUpload(cudaEvent_t uploaded) {
-    const absl::Status ended = Await([uploaded] { return cudaEventQuery(uploaded); });
-    if (!ended.ok()) Check(cudaEventSynchronize(uploaded));
   }
 
   // Keeps the first fault; Synchronize reports it.
@@ -385,7 +361,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<BlasMatMul> blas_;
   std::vector<DeviceMemory> tensors_;
   StepRecordings recordings_;
-  std::function<absl::Status()> wait_check_;
+  StreamWait wait_;
   absl::Status status_;
 };
 
