@@ -7,7 +7,6 @@
 #include <bit>
 #include <cassert>
 #include <functional>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -148,7 +147,8 @@ class CudaBackend final : public Backend {
     if (!status_.ok()) return status_;
     const auto enqueue_all = [&] {
       const absl::Status enqueued = enqueue();
-      Check(side_->Join(stream_));
+      const cudaError_t joined = side_->Join(stream_);
+      if (enqueued.ok()) Check(joined);  // a recording that has failed says so itself
       return enqueued;
     };
     if (absl::Status recorded = recordings_.Record(key, enqueue_all); !recorded.ok()) {
@@ -374,11 +374,11 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
   if (!uploader.ok()) return uploader.status();
   absl::StatusOr<std::unique_ptr<BlasMatMul>> blas = BlasMatMul::Create();
   if (!blas.ok()) return blas.status();
+  absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
+  if (!side.ok()) return side.status();
   cudaStream_t stream = nullptr;
   const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
-  absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
-  if (!side.ok()) return side.status();
   return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(side),
                                        *std::move(uploader), *std::move(blas));
 }
