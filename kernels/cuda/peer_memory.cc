@@ -4,12 +4,13 @@
 
 #include <cstring>
 #include <fstream>
-#include <mutex>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/kept_memory.h"
+#include "kernels/cuda/process_identity.h"
 
 namespace weir {
 namespace {
@@ -20,7 +21,7 @@ constexpr int64_t kAllocationBytes = 2 << 20;
 struct Card {
   uint64_t magic = 0x5745'4952'4341'5244;  // "WEIRCARD"
   char host[40] = {};                      // of this start of this host
-  uint64_t process = 0;                    // random
+  ProcessIdentity process;
   uint64_t nonce = 0;
   int32_t device = 0;  // as the process numbers it
   int32_t exported = 0;
@@ -56,35 +57,6 @@ uint64_t RandomNumber() {
   return static_cast<uint64_t>(random()) << 32 | random();
 }
 
-uint64_t ThisProcess() {
-  static const uint64_t process = RandomNumber();
-  return process;
-}
-
-// Exported memory is never given back to the driver, since nobody can know that no peer maps it any
-// more, but kept for the next group of this process.
-struct KeptMemory {
-  int device;
-  int64_t bytes;
-  std::byte* data;
-};
-std::mutex kept_mutex;
-std::vector<KeptMemory>& Kept() {
-  static auto* const kept = new std::vector<KeptMemory>;
-  return *kept;
-}
-
-std::byte* TakeKept(int device, int64_t bytes) {
-  const std::lock_guard lock(kept_mutex);
-  for (auto memory = Kept().begin(); memory != Kept().end(); ++memory) {
-    if (memory->device != device || memory->bytes != bytes) continue;
-    std::byte* const data = memory->data;
-    Kept().erase(memory);
-    return data;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, int64_t bytes) {
@@ -92,7 +64,7 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, int64
   memory->bytes_ = (bytes + kAllocationBytes - 1) / kAllocationBytes * kAllocationBytes;
   cudaError_t error = cudaSetDevice(device);
   if (error != cudaSuccess) return CudaStatus(error, absl::StrCat("cannot use GPU ", device));
-  memory->data_ = TakeKept(device, memory->bytes_);
+  memory->data_ = KeptMemory::OfThisProcess().Take(device, memory->bytes_);
   if (memory->data_ == nullptr) {
     void* data = nullptr;
     error = cudaMalloc(&data, memory->bytes_);
@@ -125,8 +97,7 @@ PeerMemory::~PeerMemory() {
   (void)cudaSetDevice(device_);
   for (void* memory : opened_) (void)cudaIpcCloseMemHandle(memory);
   if (data_ == nullptr) return;
-  const std::lock_guard lock(kept_mutex);
-  Kept().push_back({device_, bytes_, data_});
+  KeptMemory::OfThisProcess().Keep(device_, bytes_, data_, peers_);
 }
 
 absl::StatusOr<std::byte*> PeerMemory::Open(absl::string_view card) {
@@ -157,6 +128,9 @@ absl::StatusOr<std::byte*> PeerMemory::Open(absl::string_view card) {
     return absl::FailedPreconditionError(
         absl::StrCat(between, ", which its driver does not share between processes"));
   }
+  // Whoever shows its memory may map this one's, whether or not this one can map the other's.
+  peers_.push_back(there->process);
+  KeptMemory::OfThisProcess().Returned(there->process);
   void* opened = nullptr;
   const cudaError_t error =
       cudaIpcOpenMemHandle(&opened, there->handle, cudaIpcMemLazyEnablePeerAccess);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/cuda/process_identity.h"
 
 namespace weir {
 
@@ -20,7 +21,8 @@ class PeerMemory {
   // `bytes` on GPU `device`, aligned to 256 bytes. RESOURCE_EXHAUSTED when they do not fit;
   // INTERNAL.
   static absl::StatusOr<std::unique_ptr<PeerMemory>> Create(int device, int64_t bytes);
-  // Unmaps what Open mapped. No kernel may use it any more.
+  // Unmaps what Open mapped; no kernel may use it any more. The memory itself is kept for a later
+  // object (kept_memory.h).
   ~PeerMemory();
   PeerMemory(const PeerMemory&) = delete;
   PeerMemory& operator=(const PeerMemory&) = delete;
@@ -43,7 +45,8 @@ class PeerMemory {
   int64_t bytes_ = 0;
   std::byte* data_ = nullptr;
   std::string card_;
-  std::vector<void*> opened_;  // of other processes
+  std::vector<void*> opened_;           // of other processes
+  std::vector<ProcessIdentity> peers_;  // that may have mapped this memory
   bool abandoned_ = false;
 };
 

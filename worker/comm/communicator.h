@@ -18,7 +18,7 @@ struct SharedRows {
   // By rank: where this rank puts its part of the sum, for that rank's share of the rows
   // (kernels/row_share.h), the share's first row first. [the most rows of a share, cols]. Those of
   // other ranks lie in their memory and are only to be written. Before that Poll is asked: a rank
-  // that was stopped for long and has been given up must not write where a new group may be.
+  // that was stopped for long and has been given up should not write there any more.
   std::vector<Tensor> deltas;
   Tensor normed;  // [rows, cols]
 };
