@@ -2,7 +2,6 @@
 
 #include "kernels/cuda/one_shot_add_norm.h"
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -13,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
 #include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/norm_reference.h"
 #include "tests/kernels/cuda/one_shot_group.h"
 #include "tests/kernels/cuda/rank_devices.h"
 #include "tests/kernels/cuda/rank_tensors.h"
@@ -68,8 +68,8 @@ class Case {
       group_.Enter(rank);
       ASSERT_EQ(ranks_[rank]->residual.Read(), residual);
       const std::vector<__nv_bfloat16> normed = ranks_[rank]->normed.Read();
-      CheckNorm(residual, normed);
-      if (testing::Test::HasFatalFailure()) return;
+      ASSERT_EQ(WrongNorm(residual, weight_, kEpsilon, normed), "")
+          << rows_ << " rows of " << width_;
       // The bits are those of the kernel that norms what is summed already.
       DeviceArray<float> summed(residual);
       DeviceArray<__nv_bfloat16> alone(elements());
@@ -96,21 +96,6 @@ class Case {
   };
 
   int64_t elements() const { return int64_t{rows_} * width_; }
-
-  void CheckNorm(const std::vector<float>& residual, const std::vector<__nv_bfloat16>& normed) {
-    for (int row = 0; row < rows_; ++row) {
-      const float* x = &residual[int64_t{row} * width_];
-      double squares = 0;
-      for (int i = 0; i < width_; ++i) squares += double{x[i]} * x[i];
-      const double scale = 1 / std::sqrt(squares / width_ + kEpsilon);
-      for (int i = 0; i < width_; ++i) {
-        const double want = x[i] * scale * weight_[i];
-        ASSERT_NEAR(__bfloat162float(normed[int64_t{row} * width_ + i]), want,
-                    std::abs(want) * (std::ldexp(1.0, -8) + 1e-5))
-            << "row " << row << " of " << rows_ << ", column " << i << " of " << width_;
-      }
-    }
-  }
 
   const OneShotGroup& group_;
   const int rows_;

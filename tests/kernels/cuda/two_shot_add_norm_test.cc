@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
 #include "tests/kernels/cuda/device_array.h"
+#include "tests/kernels/cuda/norm_reference.h"
 #include "tests/kernels/cuda/plain_copy.h"
 #include "tests/kernels/cuda/rank_devices.h"
 #include "tests/kernels/cuda/rank_tensors.h"
@@ -171,22 +171,9 @@ struct Case {
     }
   }
 
-  // Where `got` is not the norm of the residual; empty if nowhere.
-  std::string WrongNorm(const std::vector<__nv_bfloat16>& got) const {
-    for (int row = 0; row < shape.rows; ++row) {
-      const float* x = &residual[int64_t{row} * shape.width];
-      double squares = 0;
-      for (int i = 0; i < shape.width; ++i) squares += double{x[i]} * x[i];
-      const double scale = 1 / std::sqrt(squares / shape.width + kEpsilon);
-      for (int i = 0; i < shape.width; ++i) {
-        const double want = x[i] * scale * weight[i];
-        const double value = __bfloat162float(got[int64_t{row} * shape.width + i]);
-        if (std::abs(value - want) <= std::abs(want) * (std::ldexp(1.0, -8) + 1e-5)) continue;
-        return "row " + std::to_string(row) + ", column " + std::to_string(i) + " is " +
-               std::to_string(value) + ", not " + std::to_string(want);
-      }
-    }
-    return "";
+  // Where `got`, whose first rows count, is not the norm of the residual; empty if nowhere.
+  std::string WrongNormOf(const std::vector<__nv_bfloat16>& got) const {
+    return WrongNorm(residual, weight, kEpsilon, got);
   }
 
   Shape shape;
@@ -233,7 +220,7 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
       const std::vector<float> before = one.residual;
       one.Add();
       const std::vector<__nv_bfloat16> normed = group.memory(0).normed.Read();
-      ASSERT_EQ(one.WrongNorm(normed), "");
+      ASSERT_EQ(one.WrongNormOf(normed), "");
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
         ASSERT_TRUE(SameBits(group.memory(rank).normed.Read(), normed, shape.elements()))
@@ -314,7 +301,7 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
       cases[call].Add();
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
-        ASSERT_EQ(cases[call].WrongNorm(normed[call][rank]->Read()), "")
+        ASSERT_EQ(cases[call].WrongNormOf(normed[call][rank]->Read()), "")
             << "call " << call << ", rank " << rank;
       }
     }
