@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/chunk_attention.h"
-#include "kernels/cuda/chunk_attention_sm90.h"
-#include "kernels/cuda/chunk_preparation.h"
+#include "kernels/cuda/prefill/chunk_attention.h"
+#include "kernels/cuda/prefill/chunk_attention_sm90.h"
+#include "kernels/cuda/prefill/chunk_preparation.h"
 
 namespace weir {
 namespace {

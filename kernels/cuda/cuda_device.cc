@@ -4,8 +4,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/elementwise.h"
 
 namespace weir {

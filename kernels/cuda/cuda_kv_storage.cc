@@ -5,7 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/chunk_attention.h"
+#include "kernels/cuda/prefill/chunk_attention.h"
 
 namespace weir {
 namespace {

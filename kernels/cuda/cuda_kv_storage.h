@@ -10,9 +10,9 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
-#include "kernels/cuda/admission.h"
-#include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/decode/decode_attention.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/prefill/admission.h"
 #include "kernels/kv_storage.h"
 
 namespace weir {

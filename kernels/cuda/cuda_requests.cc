@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/likeliest.h"
+#include "kernels/cuda/decode/likeliest.h"
 
 namespace weir {
 

@@ -10,11 +10,11 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/backend.h"
-#include "kernels/cuda/admission.h"
-#include "kernels/cuda/chunk_attention_sm90.h"
-#include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/decode/decode_attention.h"
 #include "kernels/cuda/device_memory.h"
-#include "kernels/cuda/prefill_schedule.h"
+#include "kernels/cuda/prefill/admission.h"
+#include "kernels/cuda/prefill/chunk_attention_sm90.h"
+#include "kernels/cuda/prefill/prefill_schedule.h"
 
 namespace weir {
 

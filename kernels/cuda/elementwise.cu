@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cassert>
 
-#include "kernels/cuda/bfloat16_vector.cuh"
-#include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/common/bfloat16_vector.cuh"
+#include "kernels/cuda/common/dependent_launch.cuh"
+#include "kernels/cuda/common/rms_norm.cuh"
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/rms_norm.cuh"
 
 namespace weir {
 namespace {

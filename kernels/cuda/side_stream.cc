@@ -1,6 +1,6 @@
 #include "kernels/cuda/side_stream.h"
 
-#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/common/cuda_status.h"
 
 namespace weir {
 

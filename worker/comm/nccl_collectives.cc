@@ -6,8 +6,8 @@
 #include <cassert>
 #include <cstddef>
 
-#include "kernels/cuda/cuda_status.h"
-#include "kernels/cuda/rank_order_sum.h"
+#include "kernels/cuda/common/cuda_status.h"
+#include "kernels/cuda/peers/rank_order_sum.h"
 
 namespace weir {
 namespace {

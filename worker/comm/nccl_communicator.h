@@ -31,9 +31,9 @@ struct NcclOptions {
 // Broadcast and Gather stay in host memory and go over TCP, as those of ConnectGlooCommunicator.
 //
 // Small tensors go through one kernel of Weir's own where the GPUs reach each other's memory
-// (kernels/cuda/one_shot_all_reduce.h), all others through NCCL. Sums are taken in rank order, in
-// float32 and rounded once, so that an element's sum depends neither on which way it went nor on
-// what else is in the tensor; those of float32 equal a host communicator's bit for bit.
+// (kernels/cuda/peers/one_shot_all_reduce.h), all others through NCCL. Sums are taken in rank
+// order, in float32 and rounded once, so that an element's sum depends neither on which way it went
+// nor on what else is in the tensor; those of float32 equal a host communicator's bit for bit.
 //
 // A lost rank is found out by Poll, Broadcast or Gather. Whatever ends the group ends what waits in
 // the stream, so the stream, the GPU and this process can be used on, also for the next group.

@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "kernels/cuda/one_shot_link.h"
+#include "kernels/cuda/peers/one_shot_link.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/nccl_communicator.h"
 #include "worker/comm/nccl_handle.h"

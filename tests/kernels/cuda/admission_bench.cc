@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cache/kv_cache.h"
-#include "kernels/cuda/admission.h"
+#include "kernels/cuda/prefill/admission.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

@@ -1,7 +1,7 @@
 // Admission on the device, with scores that often tie, against the cascade told one token at a
 // time.
 
-#include "kernels/cuda/admission.h"
+#include "kernels/cuda/prefill/admission.h"
 
 #include <algorithm>
 #include <cmath>

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/chunk_attention.h"
-#include "kernels/cuda/chunk_attention_sm90.h"
-#include "kernels/cuda/prefill_schedule.h"
+#include "kernels/cuda/prefill/chunk_attention.h"
+#include "kernels/cuda/prefill/chunk_attention_sm90.h"
+#include "kernels/cuda/prefill/prefill_schedule.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

@@ -1,4 +1,4 @@
-#include "kernels/cuda/chunk_attention.h"
+#include "kernels/cuda/prefill/chunk_attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/chunk_attention_sm90.h"
-#include "kernels/cuda/prefill_schedule.h"
+#include "kernels/cuda/prefill/chunk_attention_sm90.h"
+#include "kernels/cuda/prefill/prefill_schedule.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

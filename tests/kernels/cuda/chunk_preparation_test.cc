@@ -1,4 +1,4 @@
-#include "kernels/cuda/chunk_preparation.h"
+#include "kernels/cuda/prefill/chunk_preparation.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/chunk_attention.h"
+#include "kernels/cuda/prefill/chunk_attention.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

@@ -15,7 +15,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/decode/few_rows_matmul.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

@@ -1,4 +1,4 @@
-#include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/decode/few_rows_matmul.h"
 
 #include <algorithm>
 #include <cmath>

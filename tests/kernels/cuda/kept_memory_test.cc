@@ -1,4 +1,4 @@
-#include "kernels/cuda/kept_memory.h"
+#include "kernels/cuda/peers/kept_memory.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -7,7 +7,7 @@
 #include <cstddef>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/process_identity.h"
+#include "kernels/cuda/peers/process_identity.h"
 
 namespace weir {
 namespace {

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/likeliest.h"
+#include "kernels/cuda/decode/likeliest.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {

@@ -1,4 +1,4 @@
-#include "kernels/cuda/likeliest.h"
+#include "kernels/cuda/decode/likeliest.h"
 
 #include <algorithm>
 #include <cmath>

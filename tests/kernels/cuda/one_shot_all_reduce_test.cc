@@ -1,6 +1,6 @@
 // Ranks are streams here: on one GPU all of them, and with several GPUs also one on each.
 
-#include "kernels/cuda/one_shot_all_reduce.h"
+#include "kernels/cuda/peers/one_shot_all_reduce.h"
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/rank_order_sum.h"
+#include "kernels/cuda/peers/rank_order_sum.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/one_shot_group.h"
 #include "tests/kernels/cuda/rank_devices.h"

@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/cuda/one_shot_all_reduce.h"
+#include "kernels/cuda/peers/one_shot_all_reduce.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_devices.h"
 

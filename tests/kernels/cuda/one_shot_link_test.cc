@@ -1,6 +1,6 @@
 // Ranks are threads or processes that share the first GPU.
 
-#include "kernels/cuda/one_shot_link.h"
+#include "kernels/cuda/peers/one_shot_link.h"
 
 #include <spawn.h>
 #include <sys/wait.h>
@@ -18,7 +18,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/peer_memory.h"
+#include "kernels/cuda/peers/peer_memory.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_devices.h"
 #include "tests/worker/comm/folder_rendezvous.h"

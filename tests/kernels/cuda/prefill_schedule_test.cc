@@ -1,4 +1,4 @@
-#include "kernels/cuda/prefill_schedule.h"
+#include "kernels/cuda/prefill/prefill_schedule.h"
 
 #include <algorithm>
 #include <random>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/rank_order_sum.h"
+#include "kernels/cuda/peers/rank_order_sum.h"
 
 #include <cstdint>
 #include <random>

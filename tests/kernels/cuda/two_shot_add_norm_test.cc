@@ -1,6 +1,6 @@
 // Ranks are streams here: on one GPU all of them, and with several GPUs also one on each.
 
-#include "kernels/cuda/two_shot_add_norm.h"
+#include "kernels/cuda/peers/two_shot_add_norm.h"
 
 #include <algorithm>
 #include <chrono>

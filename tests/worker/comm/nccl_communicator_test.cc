@@ -15,7 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/rank_order_sum.h"
+#include "kernels/cuda/peers/rank_order_sum.h"
 #include "kernels/row_share.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"

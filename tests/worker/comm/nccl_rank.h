@@ -19,7 +19,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/rank_order_sum.h"
+#include "kernels/cuda/peers/rank_order_sum.h"
 #include "kernels/tensor.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"

@@ -1,0 +1,80 @@
+#ifndef WEIR_KERNELS_CUDA_DECODE_DECODE_OUTPUT_CUH_
+#define WEIR_KERNELS_CUDA_DECODE_DECODE_OUTPUT_CUH_
+
+// The second launch of decode attention: the splits' results become the output.
+
+#include "kernels/cuda/common/dependent_launch.cuh"
+#include "kernels/cuda/common/ptx.h"
+#include "kernels/cuda/decode/decode_attention.h"
+#include "kernels/cuda/decode/decode_head.cuh"
+#include "kernels/cuda/decode/decode_softmax.cuh"
+
+namespace weir {
+
+constexpr int kOutputWarps = 4;
+
+// Puts the token's own key and value where the third launch finds them when qkv has become another
+// layer's.
+__device__ inline void KeepOwnRows(const DecodeHead& head) {
+  const int vectors = head.attention.head_dim / 8;  // of a row
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= 2 * vectors) return;
+  const __nv_bfloat16* from = i < vectors ? head.own_key() : head.own_value();
+  reinterpret_cast<uint4*>(head.kept_own_key())[i] =
+      reinterpret_cast<const uint4*>(from)[i % vectors];
+}
+
+// Grid: (query heads of a KV head, kv_heads, sequences). Each warp adds up some of the splits.
+template <int kHeadDim>
+__global__ void __launch_bounds__(kOutputWarps * 32)
+    DecodeOutputKernel(const __grid_constant__ DecodeAttention attention) {
+  constexpr int kVectors = kHeadDim / 4;
+  static_assert(2 * kHeadDim / 8 <= kOutputWarps * 32);
+  __shared__ float4 sums[kOutputWarps][kVectors];
+  AllowLaterKernels();
+  WaitForEarlierKernels();
+  const int row = blockIdx.z;
+  const DecodeSequence& sequence = attention.sequence[row];
+  if (!sequence.active) return;
+  const DecodeHead head = {attention, sequence, row, static_cast<int>(blockIdx.y)};
+  const int query_head = blockIdx.x;
+  if (query_head == 0) KeepOwnRows(head);
+
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int group = head.group();
+  const float2* softmaxes = attention.scratch.partial_softmaxes + head.first_result() + query_head;
+  const float4* outputs = reinterpret_cast<const float4*>(attention.scratch.partial_outputs) +
+                          (head.first_result() + query_head) * kVectors + lane;
+  const float log2_sum = CombineSoftmaxes(head, query_head);
+  if (lane < kVectors) {
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 8
+    for (int split = warp; split < head.splits(); split += kOutputWarps) {
+      const float weight = Exp2(softmaxes[split * group].x - log2_sum);
+      const float4 output = outputs[static_cast<int64_t>(split) * group * kVectors];
+      sum.x += weight * output.x;
+      sum.y += weight * output.y;
+      sum.z += weight * output.z;
+      sum.w += weight * output.w;
+    }
+    sums[warp][lane] = sum;
+  }
+  __syncthreads();
+  if (warp > 0 || lane >= kVectors) return;
+  float4 sum = sums[0][lane];
+#pragma unroll
+  for (int other = 1; other < kOutputWarps; ++other) {
+    sum.x += sums[other][lane].x;
+    sum.y += sums[other][lane].y;
+    sum.z += sums[other][lane].z;
+    sum.w += sums[other][lane].w;
+  }
+  __nv_bfloat16* const out = attention.out + row * attention.out_stride +
+                             (static_cast<int64_t>(head.kv_head) * group + query_head) * kHeadDim;
+  reinterpret_cast<uint2*>(out)[lane] = {PackBFloat16(sum.x, sum.y), PackBFloat16(sum.z, sum.w)};
+}
+
+}  // namespace weir
+
+#endif  // WEIR_KERNELS_CUDA_DECODE_DECODE_OUTPUT_CUH_
