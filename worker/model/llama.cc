@@ -119,20 +119,19 @@ absl::Status LlamaForward::MultiplyAndSum(Communicator& communicator, const Part
                                           const Matrix& weights) {
   Backend& backend = model_->backend();
   if (sums_shared_rows()) {
+    absl::Status status;
     for (const auto& [rank, rows, shared] : shares_) {
       const Tensor from = x.Rows(rows.first_row, rows.rows);
       const bool own = rank == communicator.rank();
       const Tensor delta = own ? shared : delta_.Rows(rows.first_row, rows.rows);
       backend.MatMul(rows.groups, from, weights, delta);
       if (own) continue;
-      if (absl::Status status = communicator.Poll(); !status.ok()) {
-        backend.FinishCopies();
-        return status;
-      }
+      status = communicator.Poll();
+      if (!status.ok()) break;
       backend.StartCopy(delta, shared);
     }
     backend.FinishCopies();
-    return absl::OkStatus();
+    return status;
   }
   const Tensor delta = delta_.Rows(part.first_row, part.rows);
   backend.MatMul(part.groups, x.Rows(part.first_row, part.rows), weights, delta);
