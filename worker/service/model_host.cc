@@ -1,7 +1,6 @@
 #include "worker/service/model_host.h"
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <string>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
+#include "kernels/host_boot.h"
 #include "worker/comm/gloo_communicator.h"
 #include "worker/comm/nccl_communicator.h"
 #include "worker/comm/single_communicator.h"
@@ -130,8 +130,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlac
 
 absl::StatusOr<int> ModelHost::RanksThatShareMemory(Communicator& communicator) const {
   if (rank_->options().device != "cpu") return 1;
-  std::string host;  // drawn anew whenever its kernel starts
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> host;
+  const std::string host = HostBootId();
   const absl::StatusOr<std::vector<std::string>> hosts = communicator.Gather(host);
   if (!hosts.ok()) return hosts.status();
   // Followers are told nothing.

@@ -3,7 +3,6 @@
 #include <cuda_runtime.h>
 
 #include <cstring>
-#include <fstream>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +10,7 @@
 #include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/peers/kept_memory.h"
 #include "kernels/cuda/peers/process_identity.h"
+#include "kernels/host_boot.h"
 
 namespace weir {
 namespace {
@@ -76,7 +76,7 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Create(int device, int64
   }
 
   Card card;
-  std::ifstream("/proc/sys/kernel/random/boot_id").get(card.host, sizeof(card.host));
+  HostBootId().copy(card.host, sizeof(card.host) - 1);
   card.process = ThisProcess();
   card.nonce = RandomNumber();
   card.device = device;
