@@ -11,7 +11,10 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/kernels/cuda/missing_gpu.h"
+#include "tests/testing/byte_level_tokenizer.h"
+#include "tests/testing/random_model.h"
 #include "tests/worker/comm/rank_threads.h"
+#include "tests/worker/engine/engine_fixture.h"
 #include "worker/comm/in_memory_rendezvous.h"
 #include "worker/comm/in_process_group.h"
 #include "worker/comm/nccl_communicator.h"
@@ -19,6 +22,19 @@
 #include "worker/model/gguf.h"
 
 namespace weir {
+
+std::string WriteSharedModel(const std::string& name) {
+  return WriteModel(MakeRandomModel({.layers = kSharedModelLayers,
+                                     .hidden = 128,
+                                     .heads = 12,
+                                     .kv_heads = 6,
+                                     .head_dim = 64,
+                                     .ffn = 192,
+                                     .vocabulary = kLeastVocabulary},
+                                    1),
+                    name);
+}
+
 namespace {
 
 void CheckOk(const absl::Status& status) {
@@ -98,8 +114,7 @@ void RunExecutorGroup(const ExecutorGroupOptions& options,
       communicator =
           OrDie(ConnectNcclCommunicator({.group = {.rank = number, .size = options.ranks},
                                          .gpu = number,
-                                         .stream = rank.backend().stream(),
-                                         .one_shot = options.shares_memory},
+                                         .stream = rank.backend().stream()},
                                         rendezvous));
     }
     if (options.wrap) communicator = options.wrap(std::move(communicator), rank.backend());

@@ -16,14 +16,17 @@
 
 namespace weir {
 
+// Writes a small random model that 2 and 3 ranks can share and a GPU can read, and returns its
+// path; `name` is the test's.
+inline constexpr int kSharedModelLayers = 3;
+std::string WriteSharedModel(const std::string& name);
+
 struct ExecutorGroupOptions {
   std::string model_path;
   std::string device = "cpu";  // or "cuda": rank r on GPU r
   int ranks = 1;
   int sessions = 1;
   CascadeConfig cascade;
-  // On GPUs: whether ranks write to each other's memory, or do all through NCCL.
-  bool shares_memory = true;
   // What a rank uses in place of the communicator there is; null: that one. Called by all ranks.
   std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>, Backend&)> wrap;
 };

@@ -12,32 +12,16 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "tests/testing/byte_level_tokenizer.h"
-#include "tests/testing/random_model.h"
 #include "tests/worker/comm/forwarding_communicator.h"
-#include "tests/worker/engine/engine_fixture.h"
 #include "tests/worker/engine/executor_group.h"
 
 namespace weir {
 namespace {
 
-constexpr int kLayers = 3;
+constexpr int kLayers = kSharedModelLayers;
 constexpr int kSessions = 3;
 constexpr int kSteps = 40;
 constexpr CascadeConfig kCascade = {.sinks = 2, .slots = 12, .sub_caches = 3, .stride = 8};
-
-const std::string& ModelPath() {
-  static const std::string* const path =
-      new std::string(WriteModel(MakeRandomModel({.layers = kLayers,
-                                                  .hidden = 128,
-                                                  .heads = 12,
-                                                  .kv_heads = 6,
-                                                  .head_dim = 64,
-                                                  .ffn = 192,
-                                                  .vocabulary = kLeastVocabulary},
-                                                 1),
-                                 "fused_norm_test"));
-  return *path;
-}
 
 // Sums alone.
 class ApartCommunicator : public ForwardingCommunicator {
@@ -126,7 +110,7 @@ std::vector<float> Decode(const ExecutorGroupOptions& options) {
 TEST_P(FusedNormTest, SessionsSayTheSame) {
   const auto& [device, ranks] = GetParam();
   const bool on_gpus = device == "cuda";
-  ExecutorGroupOptions options = {.model_path = ModelPath(),
+  ExecutorGroupOptions options = {.model_path = WriteSharedModel("fused_norm_test"),
                                   .device = device,
                                   .ranks = ranks,
                                   .sessions = kSessions,

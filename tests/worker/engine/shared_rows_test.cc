@@ -16,29 +16,14 @@
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
 #include "tests/worker/comm/forwarding_communicator.h"
-#include "tests/worker/engine/engine_fixture.h"
 #include "tests/worker/engine/executor_group.h"
 #include "worker/comm/communicator.h"
 
 namespace weir {
 namespace {
 
-constexpr int kLayers = 3;
+constexpr int kLayers = kSharedModelLayers;
 constexpr CascadeConfig kCascade = {.sinks = 4, .slots = 60, .sub_caches = 3, .stride = 512};
-
-const std::string& ModelPath() {
-  static const std::string* const path =
-      new std::string(WriteModel(MakeRandomModel({.layers = kLayers,
-                                                  .hidden = 128,
-                                                  .heads = 12,
-                                                  .kv_heads = 6,
-                                                  .head_dim = 64,
-                                                  .ffn = 192,
-                                                  .vocabulary = kLeastVocabulary},
-                                                 1),
-                                 "shared_rows_test"));
-  return *path;
-}
 
 // Shares rows, with the means of a communicator that does not: parts are summed by AllReduceSum,
 // and normed rows gathered by adding zeros to them. What a rank is not to rely on becomes NaN: the
@@ -170,7 +155,7 @@ Outcome Read(const ExecutorGroupOptions& options) {
 TEST_P(SharedRowsTest, ATextIsReadAsWithoutThem) {
   const auto& [device, ranks] = GetParam();
   const bool on_gpus = device == "cuda";
-  ExecutorGroupOptions options = {.model_path = ModelPath(),
+  ExecutorGroupOptions options = {.model_path = WriteSharedModel("shared_rows_test"),
                                   .device = device,
                                   .ranks = ranks,
                                   .sessions = 2,
