@@ -125,7 +125,6 @@ absl::Status CudaKvStorage::AllocateScratch(const RopeTable& rope, int decode_ro
   };
   cudaError_t error = copy(cos, rope.cos);
   if (error == cudaSuccess) error = copy(sin, rope.sin);
-  if (error == cudaSuccess) error = ClearDevice(swaps_, kRings * sizeof(*swaps_));
   return CudaStatus(error, "preparing the KV caches");
 }
 

@@ -47,10 +47,7 @@ absl::StatusOr<std::unique_ptr<CudaStep>> CudaStep::Allocate(const KvShape& shap
   step->host_ = *std::move(host);
   step->device_ = *std::move(device);
   place();
-  cudaError_t error = ClearDevice(step->device_.as<void>(), step->bytes_);
-  if (error == cudaSuccess) {
-    error = cudaEventCreateWithFlags(&step->uploaded_, cudaEventDisableTiming);
-  }
+  const cudaError_t error = cudaEventCreateWithFlags(&step->uploaded_, cudaEventDisableTiming);
   if (error != cudaSuccess) return CudaStatus(error, "preparing a step");
   return step;
 }

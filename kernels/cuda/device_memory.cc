@@ -21,6 +21,12 @@ absl::Status DoesNotFit(const std::string& what, int64_t bytes, absl::string_vie
                       Gigabytes(bytes), Gigabytes(free), Gigabytes(total), help));
 }
 
+// cudaMemset promises its end only to the default stream, as cudaMemcpy does.
+cudaError_t Clear(void* data, int64_t bytes) {
+  const cudaError_t error = cudaMemset(data, 0, static_cast<size_t>(bytes));
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
 }  // namespace
 
 absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what,
@@ -34,7 +40,11 @@ absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& wh
     return DoesNotFit(what, bytes, help);
   }
   if (error != cudaSuccess) return CudaStatus(error, what);
-  return DeviceMemory(data, bytes);
+  DeviceMemory memory(data, bytes);
+  if (const cudaError_t cleared = Clear(data, bytes); cleared != cudaSuccess) {
+    return CudaStatus(cleared, what);
+  }
+  return memory;
 }
 
 absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what) {
@@ -42,11 +52,6 @@ absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& wh
   const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
   if (error != cudaSuccess) return CudaStatus(error, what);
   return PinnedMemory(data, bytes);
-}
-
-cudaError_t ClearDevice(void* data, int64_t bytes) {
-  const cudaError_t error = cudaMemset(data, 0, static_cast<size_t>(bytes));
-  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
 }
 
 cudaError_t CopyToDevice(void* to, const void* from, int64_t bytes) {

@@ -54,15 +54,15 @@ inline constexpr char kLessForWeights[] =
     "Each of more GPUs (--tensor-parallel) holds a part of the model only";
 
 // On the current device. `what` names it in the error, which tells what is free and what `help`s.
-// Not initialised. `bytes` may be 0; a negative number means that it overflowed.
+// Zeroed, so that nobody reads what another process has left. `bytes` may be 0; a negative number
+// means that it overflowed.
 absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& what,
                                             absl::string_view help = kLessForSessions);
 // Host memory that the device copies from and to at full speed.
 absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& what);
 
-// Zeroes device memory, or copies host memory there, and waits until that is over. cudaMemset and
-// cudaMemcpy promise it only to the default stream, which a backend's stream does not wait for.
-cudaError_t ClearDevice(void* data, int64_t bytes);
+// Copies host memory to the device and waits until that is over. cudaMemcpy promises it only to the
+// default stream, which a backend's stream does not wait for.
 cudaError_t CopyToDevice(void* to, const void* from, int64_t bytes);
 
 }  // namespace weir
