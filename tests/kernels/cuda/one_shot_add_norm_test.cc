@@ -54,14 +54,16 @@ class Case {
     CheckCuda(LaunchOneShotAddNorm(ranks, work, group_.stream(rank)));
   }
 
-  // In double precision on the host, where it can be: the residual is a sum of two floats.
-  void Check() {
+  // That all ranks have done it `times` times. In double precision on the host, where it can be:
+  // the residual is a sum of floats.
+  void Check(int times = 1) {
     std::string wrong;
     const Bytes sums = SumInOrder(deltas_, ElementType::kBFloat16, &wrong);
     ASSERT_EQ(wrong, "");
     std::vector<float> residual = residual_;
     for (int64_t i = 0; i < elements(); ++i) {
-      residual[i] += static_cast<float>(ElementAt(sums, ElementType::kBFloat16, i));
+      const float sum = static_cast<float>(ElementAt(sums, ElementType::kBFloat16, i));
+      for (int time = 0; time < times; ++time) residual[i] += sum;
     }
     for (int rank = 0; rank < group_.size(); ++rank) {
       SCOPED_TRACE("rank " + std::to_string(rank));
@@ -172,6 +174,45 @@ TEST(OneShotAddNormTest, StandsAmongSums) {
         ASSERT_EQ(sums[rank][call]->Read(), std::vector<float>(lengths[call], want));
       }
     }
+  }
+}
+
+TEST(OneShotAddNormTest, AGraphMayBeReplayed) {
+  if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  constexpr int kCalls = 8;
+  constexpr int kReplays = 200;
+  for (const std::vector<int>& devices : RankDevices(kOneShotMostRanks)) {
+    SCOPED_TRACE(Describe(devices));
+    std::mt19937 random(4);
+    OneShotGroup group(devices);
+    std::vector<std::unique_ptr<Case>> cases;
+    for (int call = 0; call < kCalls; ++call) {
+      cases.push_back(std::make_unique<Case>(random, group, 1 + static_cast<int>(random() % 12),
+                                             8 * (1 + static_cast<int>(random() % 128))));
+    }
+    std::vector<cudaGraphExec_t> graphs;
+    for (int rank = 0; rank < group.size(); ++rank) {
+      group.Enter(rank);
+      CheckCuda(cudaStreamBeginCapture(group.stream(rank), cudaStreamCaptureModeThreadLocal));
+      for (const std::unique_ptr<Case>& one : cases) one->Launch(rank);
+      cudaGraph_t graph;
+      CheckCuda(cudaStreamEndCapture(group.stream(rank), &graph));
+      CheckCuda(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0));
+      CheckCuda(cudaGraphDestroy(graph));
+    }
+    for (int replay = 0; replay < kReplays; ++replay) {
+      for (int rank = 0; rank < group.size(); ++rank) {
+        group.Enter(rank);
+        CheckCuda(cudaGraphLaunch(graphs[rank], group.stream(rank)));
+      }
+      // A stream takes only so much before the host has to wait.
+      if (replay % 50 == 49) {
+        ASSERT_TRUE(group.Finish());
+      }
+    }
+    for (const std::unique_ptr<Case>& one : cases) one->Check(kReplays);
+    for (const cudaGraphExec_t graph : graphs) CheckCuda(cudaGraphExecDestroy(graph));
+    if (HasFatalFailure()) return;
   }
 }
 

@@ -3,8 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,7 +10,7 @@
 
 #include "kernels/cuda/peers/one_shot_all_reduce.h"
 #include "tests/kernels/cuda/device_array.h"
-#include "tests/kernels/cuda/rank_devices.h"
+#include "tests/kernels/cuda/rank_streams.h"
 
 namespace weir {
 
@@ -55,34 +53,22 @@ class RankMemory {
   uint8_t* data_ = nullptr;
 };
 
-// Ranks that are streams of one process, with the memory that their collectives need.
-class OneShotGroup {
+// Ranks with the memory that their collectives need.
+class OneShotGroup : public RankStreams {
  public:
-  // Rank r is on GPU devices[r].
-  explicit OneShotGroup(const std::vector<int>& devices) : devices_(devices) {
-    CheckCuda(cudaMallocHost(&aborted_, size() * sizeof(*aborted_)));
-    std::fill_n(aborted_, size(), 0);
+  explicit OneShotGroup(const std::vector<int>& devices) : RankStreams(devices) {
     for (const int device : devices) {
       inboxes_.push_back(std::make_unique<RankMemory>(device, OneShotInboxBytes(size())));
       // And the flag behind the calls.
       calls_.push_back(std::make_unique<RankMemory>(device, kOneShotMostBlocks * 8 + 8));
       inboxes_.back()->Fill(0);
       calls_.back()->Fill(0);
-      CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
-      ReachPeers(device, devices);
     }
   }
-  ~OneShotGroup() {
-    for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamDestroy(stream));
-    CheckCuda(cudaFreeHost(aborted_));
-  }
-
-  int size() const { return static_cast<int>(devices_.size()); }
-  cudaStream_t stream(int rank) const { return streams_[rank]; }
 
   // What rank `rank` launches with; makes its device the current one.
   OneShotRanks Enter(int rank) const {
-    CheckCuda(cudaSetDevice(devices_[rank]));
+    RankStreams::Enter(rank);
     OneShotRanks ranks = {};
     ranks.rank = rank;
     ranks.ranks = size();
@@ -90,45 +76,14 @@ class OneShotGroup {
       ranks.inboxes[peer] = reinterpret_cast<std::byte*>(inboxes_[peer]->data());
     }
     ranks.calls = reinterpret_cast<unsigned long long*>(calls_[rank]->data());
-    ranks.aborted = aborted_ + rank;
+    ranks.aborted = aborted(rank);
     ranks.gave_up = reinterpret_cast<unsigned int*>(ranks.calls + kOneShotMostBlocks);
     return ranks;
   }
 
-  bool Idle(int rank) const {
-    const cudaError_t state = cudaStreamQuery(streams_[rank]);
-    if (state == cudaErrorNotReady) return false;
-    CheckCuda(state);
-    return true;
-  }
-  bool Idle() const {
-    for (int rank = 0; rank < size(); ++rank) {
-      if (!Idle(rank)) return false;
-    }
-    return true;
-  }
-
-  // Waits for all ranks. False if they do not come to an end; then they are ended.
-  bool Finish(std::chrono::seconds limit = std::chrono::seconds(60)) {
-    const auto deadline = std::chrono::steady_clock::now() + limit;
-    while (!Idle()) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        for (int rank = 0; rank < size(); ++rank) Abort(rank);
-        for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamSynchronize(stream));
-        return false;
-      }
-    }
-    return true;
-  }
-
-  void Abort(int rank) { static_cast<volatile unsigned int*>(aborted_)[rank] = 1; }
-
  private:
-  std::vector<int> devices_;
   std::vector<std::unique_ptr<RankMemory>> inboxes_;
   std::vector<std::unique_ptr<RankMemory>> calls_;
-  std::vector<cudaStream_t> streams_;
-  unsigned int* aborted_ = nullptr;  // [size()]
 };
 
 }  // namespace weir

@@ -2,7 +2,6 @@
 
 #include "kernels/cuda/peers/two_shot_add_norm.h"
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +18,7 @@
 #include "tests/kernels/cuda/plain_copy.h"
 #include "tests/kernels/cuda/rank_devices.h"
 #include "tests/kernels/cuda/rank_tensors.h"
+#include "tests/kernels/cuda/two_shot_group.h"
 
 namespace weir {
 namespace {
@@ -31,126 +31,9 @@ constexpr float kEpsilon = 1e-5f;
 // room there at once.
 constexpr int kMostRowsOnOneGpu = 200;
 
-struct Shape {
-  int rows;
-  int width;
-  int64_t elements() const { return int64_t{rows} * width; }
-  // Of the rows before rank `rank`'s share: where it begins, and where the share before ends.
-  int64_t elements_before(int rank, int ranks) const {
-    return int64_t{rows} * rank / ranks * width;
-  }
-};
-
-// What a rank has in its device's memory. Its device is the current one when it is made.
-struct RankMemory {
-  RankMemory(const Shape& most, int ranks)
-      : normed(most.elements()), residual(most.elements()), flags(1), count(1), gave_up(1) {
-    const int64_t share = int64_t{most.rows + ranks - 1} / ranks * most.width;
-    for (int rank = 0; rank < ranks; ++rank) {
-      slabs.push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(share));
-      slabs.back()->FillBytes(0xff);
-    }
-    normed.FillBytes(0xff);
-    flags.FillBytes(0);
-    count.FillBytes(0);
-    gave_up.FillBytes(0);
-  }
-  std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>> slabs;  // by the rank that writes there
-  DeviceArray<__nv_bfloat16> normed;
-  DeviceArray<float> residual;
-  DeviceArray<TwoShotFlags> flags;
-  DeviceArray<TwoShotCount> count;
-  DeviceArray<unsigned int> gave_up;
-};
-
-class Group {
- public:
-  // With room for `most`.
-  Group(const std::vector<int>& devices, const Shape& most) : devices_(devices) {
-    CheckCuda(cudaMallocHost(&aborted_, sizeof(*aborted_)));
-    *aborted_ = 0;
-    for (const int device : devices) {
-      CheckCuda(cudaSetDevice(device));
-      memory_.push_back(std::make_unique<RankMemory>(most, size()));
-      CheckCuda(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
-      ReachPeers(device, devices);
-      CheckCuda(cudaDeviceSynchronize());
-    }
-  }
-  ~Group() {
-    for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamDestroy(stream));
-    CheckCuda(cudaFreeHost(aborted_));
-  }
-
-  int size() const { return static_cast<int>(devices_.size()); }
-  RankMemory& memory(int rank) { return *memory_[rank]; }
-  cudaStream_t stream(int rank) const { return streams_[rank]; }
-  // Makes the rank's device the current one.
-  void Enter(int rank) const { CheckCuda(cudaSetDevice(devices_[rank])); }
-
-  // Enqueues what a rank's products do: writes its part of a sum, [rows][width], where its shares
-  // are added up.
-  void WriteParts(int rank, const __nv_bfloat16* delta, const Shape& shape) {
-    Enter(rank);
-    for (int i = 1; i <= size(); ++i) {
-      const int owner = (rank + i) % size();
-      const int64_t begin = shape.elements_before(owner, size());
-      const int64_t end = shape.elements_before(owner + 1, size());
-      CheckCuda(LaunchPlainCopy(memory(owner).slabs[rank]->data(), delta + begin,
-                                (end - begin) * sizeof(*delta), streams_[rank]));
-    }
-  }
-
-  void Launch(int rank, const float* weight, const Shape& shape) {
-    Enter(rank);
-    TwoShotRanks ranks = {};
-    ranks.rank = rank;
-    ranks.ranks = size();
-    for (int peer = 0; peer < size(); ++peer) {
-      ranks.deltas[peer] = memory(rank).slabs[peer]->data();
-      ranks.normed[peer] = memory(peer).normed.data();
-      ranks.flags[peer] = memory(peer).flags.data();
-    }
-    ranks.count = memory(rank).count.data();
-    ranks.aborted = aborted_;
-    ranks.gave_up = memory(rank).gave_up.data();
-    CheckCuda(LaunchTwoShotAddNorm(ranks, memory(rank).residual.data(), weight, kEpsilon,
-                                   shape.rows, shape.width, streams_[rank]));
-  }
-
-  bool Idle(int rank) const {
-    const cudaError_t state = cudaStreamQuery(streams_[rank]);
-    if (state == cudaErrorNotReady) return false;
-    CheckCuda(state);
-    return true;
-  }
-
-  // Waits for all ranks. False if they do not come to an end; then they are ended.
-  bool Finish(std::chrono::seconds limit = std::chrono::seconds(60)) {
-    const auto deadline = std::chrono::steady_clock::now() + limit;
-    for (int rank = 0; rank < size(); ++rank) {
-      while (!Idle(rank)) {
-        if (std::chrono::steady_clock::now() < deadline) continue;
-        Abort();
-        for (const cudaStream_t stream : streams_) CheckCuda(cudaStreamSynchronize(stream));
-        return false;
-      }
-    }
-    return true;
-  }
-
-  void Abort() { *static_cast<volatile unsigned int*>(aborted_) = 1; }
-
- private:
-  std::vector<int> devices_;
-  std::vector<std::unique_ptr<RankMemory>> memory_;
-  std::vector<cudaStream_t> streams_;
-  unsigned int* aborted_ = nullptr;
-};
-
 // Parts of a sum, a residual and a weight, and on the host what becomes of them.
 struct Case {
-  Case(std::mt19937& random, const Shape& shape, int ranks) : shape(shape) {
+  Case(std::mt19937& random, const SharedShape& shape, int ranks) : shape(shape) {
     for (int rank = 0; rank < ranks; ++rank) {
       deltas.push_back(RandomTensor(random, ElementType::kBFloat16, shape.elements()));
     }
@@ -176,7 +59,7 @@ struct Case {
     return WrongNorm(residual, weight, kEpsilon, got);
   }
 
-  Shape shape;
+  SharedShape shape;
   std::vector<Bytes> deltas;  // by rank
   std::vector<float> residual;
   std::vector<float> weight;
@@ -191,19 +74,20 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
   for (const std::vector<int>& devices : RankDevices(kTwoShotMostRanks)) {
     const bool one_gpu = devices.size() == 1 || devices[0] == devices[1];
-    for (const Shape& shape : {Shape{1, 8}, Shape{3, 64}, Shape{64, 576}, Shape{101, 4096},
-                               Shape{9, 8200}, Shape{7, 16384}, Shape{4096, 4096}}) {
+    for (const SharedShape& shape :
+         {SharedShape{1, 8}, SharedShape{3, 64}, SharedShape{64, 576}, SharedShape{101, 4096},
+          SharedShape{9, 8200}, SharedShape{7, 16384}, SharedShape{4096, 4096}}) {
       if (one_gpu && shape.rows > kMostRowsOnOneGpu) continue;
       SCOPED_TRACE(Describe(devices) + ", " + std::to_string(shape.rows) + " rows of " +
                    std::to_string(shape.width));
       std::mt19937 random(1);
-      Group group(devices, shape);
+      TwoShotGroup group(devices, shape);
       Case one(random, shape, group.size());
       std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>> deltas;
       std::vector<std::unique_ptr<DeviceArray<float>>> weights;
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
-        RankMemory& memory = group.memory(rank);
+        SharedRowsOfRank& memory = group.memory(rank);
         weights.push_back(std::make_unique<DeviceArray<float>>(one.weight));
         deltas.push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(shape.elements()));
         CheckCuda(cudaMemcpy(deltas.back()->data(), one.deltas[rank].data(), deltas.back()->bytes(),
@@ -214,7 +98,7 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
       }
       for (int rank = 0; rank < group.size(); ++rank) {
         group.WriteParts(rank, deltas[rank]->data(), shape);
-        group.Launch(rank, weights[rank]->data(), shape);
+        group.Launch(rank, weights[rank]->data(), kEpsilon, shape);
       }
       ASSERT_TRUE(group.Finish());
       const std::vector<float> before = one.residual;
@@ -253,12 +137,12 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
   for (const std::vector<int>& devices : RankDevices(kTwoShotMostRanks)) {
     SCOPED_TRACE(Describe(devices));
     std::mt19937 random(2);
-    const Shape most = {kMostRowsOnOneGpu, kWidth};
-    Group group(devices, most);
+    const SharedShape most = {kMostRowsOnOneGpu, kWidth};
+    TwoShotGroup group(devices, most);
     std::vector<Case> cases;
     for (int call = 0; call < kCalls; ++call) {
       const int rows = 1 + static_cast<int>(random() % most.rows);
-      cases.emplace_back(random, Shape{rows, kWidth}, group.size());
+      cases.emplace_back(random, SharedShape{rows, kWidth}, group.size());
     }
     // By call and rank.
     std::vector<std::vector<std::unique_ptr<DeviceArray<__nv_bfloat16>>>> deltas(kCalls);
@@ -285,14 +169,14 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
     for (int call = 0; call < kCalls; ++call) {
       const int64_t elements = cases[call].shape.elements();
       for (int rank = 0; rank < group.size(); ++rank) {
-        RankMemory& memory = group.memory(rank);
+        SharedRowsOfRank& memory = group.memory(rank);
         const auto copy = [&](void* to, const void* from, int64_t element_bytes) {
           CheckCuda(LaunchPlainCopy(to, from, elements * element_bytes, group.stream(rank)));
         };
         group.Enter(rank);
         copy(memory.residual.data(), residuals[call][rank]->data(), sizeof(float));
         group.WriteParts(rank, deltas[call][rank]->data(), cases[call].shape);
-        group.Launch(rank, weights[rank]->data(), cases[call].shape);
+        group.Launch(rank, weights[rank]->data(), kEpsilon, cases[call].shape);
         copy(normed[call][rank]->data(), memory.normed.data(), sizeof(__nv_bfloat16));
       }
     }
@@ -310,17 +194,17 @@ TEST(TwoShotAddNormTest, RanksThatRunAheadDoNotOverwriteWhatIsStillRead) {
 
 TEST(TwoShotAddNormTest, AbortEndsAWaitForARankThatNeverComes) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  const Shape shape = {64, 512};
-  Group group({0, 0}, shape);
+  const SharedShape shape = {64, 512};
+  TwoShotGroup group({0, 0}, shape);
   group.memory(0).normed.FillBytes(0x11);
   group.memory(1).normed.FillBytes(0x11);
   const DeviceArray<float> weight(std::vector<float>(shape.width, 1.0f));
   CheckCuda(cudaDeviceSynchronize());
-  for (int call = 0; call < 3; ++call) group.Launch(0, weight.data(), shape);
+  for (int call = 0; call < 3; ++call) group.Launch(0, weight.data(), kEpsilon, shape);
   EXPECT_FALSE(group.Finish(std::chrono::seconds(1)));
   ASSERT_TRUE(group.Idle(0));
   // It has written nothing, here or there, and waits for nothing any more.
-  group.Launch(0, weight.data(), shape);
+  group.Launch(0, weight.data(), kEpsilon, shape);
   ASSERT_TRUE(group.Finish());
   for (int rank = 0; rank < 2; ++rank) {
     for (const __nv_bfloat16 value : group.memory(rank).normed.Read()) {
