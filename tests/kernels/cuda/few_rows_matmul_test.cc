@@ -82,20 +82,23 @@ void ExpectRight(std::mt19937& random, int rows, int outputs, int cols) {
   }
 }
 
-TEST(FewRowsMatMulTest, MatchesReference) {
+// By number of rows.
+class FewRowsMatMulReferenceTest : public testing::TestWithParam<int> {};
+
+TEST_P(FewRowsMatMulReferenceTest, Matches) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  std::mt19937 random(11);
-  const int row_counts[] = {1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64};
+  const int rows = GetParam();
+  std::mt19937 random(rows);
   const int output_counts[] = {1, 7, 15, 16, 17, 33, 48, 100, 320};
-  const int col_counts[] = {8, 24, 56, 64, 72, 192, 512, 520, 576, 1536, 3144, 4104};
-  for (const int rows : row_counts) {
-    for (const int cols : col_counts) {
-      const int outputs = output_counts[random() % std::size(output_counts)];
-      ExpectRight<float>(random, rows, outputs, cols);
-      ExpectRight<__nv_bfloat16>(random, rows, outputs, cols);
-    }
+  for (const int cols : {8, 24, 56, 64, 72, 192, 512, 520, 576, 1536, 3144, 4104}) {
+    const int outputs = output_counts[random() % std::size(output_counts)];
+    ExpectRight<float>(random, rows, outputs, cols);
+    ExpectRight<__nv_bfloat16>(random, rows, outputs, cols);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Rows, FewRowsMatMulReferenceTest,
+                         testing::Values(1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64));
 
 // Sizes at which a block takes 2 and 3 tiles of outputs on a card of 132 multiprocessors.
 TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
@@ -108,43 +111,46 @@ TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
   }
 }
 
+struct MatrixShape {
+  int outputs, cols;
+};
+
+class FewRowsMatMulRowsTest : public testing::TestWithParam<MatrixShape> {};
+
 // Whatever other rows there are, and wherever a row stands.
-TEST(FewRowsMatMulTest, RowsDoNotDependOnOneAnother) {
+TEST_P(FewRowsMatMulRowsTest, DoNotDependOnOneAnother) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  const auto [outputs, cols] = GetParam();
   std::mt19937 random(13);
-  struct Shape {
-    int outputs, cols;
+  const DeviceArray<__nv_bfloat16> x(Rows(random, kMostRows, cols, cols));
+  const DeviceArray<__nv_bfloat16> weights(Values(random, int64_t{outputs} * cols));
+  DeviceArray<float> out(int64_t{kMostRows} * outputs);
+  CheckCuda(cudaDeviceSynchronize());
+  const auto multiply = [&, outputs = outputs, cols = cols](int first_row, int rows) {
+    out.FillBytes(0xff);
+    CheckCuda(LaunchFewRowsMatMul({x.data() + int64_t{first_row} * cols, cols, weights.data(), rows,
+                                   outputs, cols, out.data(), outputs, true},
+                                  nullptr));
+    return out.Read();
   };
-  for (const Shape shape :
-       {Shape{960, 576}, {576, 1536}, {4096, 2056}, {6144, 4096}, {28672, 1024}}) {
-    const int outputs = shape.outputs;
-    const int cols = shape.cols;
-    const DeviceArray<__nv_bfloat16> x(Rows(random, kMostRows, cols, cols));
-    const DeviceArray<__nv_bfloat16> weights(Values(random, int64_t{outputs} * cols));
-    DeviceArray<float> out(int64_t{kMostRows} * outputs);
-    CheckCuda(cudaDeviceSynchronize());
-    const auto multiply = [&](int first_row, int rows) {
-      out.FillBytes(0xff);
-      CheckCuda(LaunchFewRowsMatMul({x.data() + int64_t{first_row} * cols, cols, weights.data(),
-                                     rows, outputs, cols, out.data(), outputs, true},
-                                    nullptr));
-      return out.Read();
-    };
-    const std::vector<float> all = multiply(0, kMostRows);
-    for (const int rows : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63}) {
-      for (const int first_row : {0, (kMostRows - rows) / 2, kMostRows - rows}) {
-        const std::vector<float> some = multiply(first_row, rows);
-        for (int row = 0; row < rows; ++row) {
-          ASSERT_EQ(0,
-                    std::memcmp(&some[int64_t{row} * outputs],
-                                &all[int64_t{first_row + row} * outputs], outputs * sizeof(float)))
-              << outputs << " outputs, " << cols << " columns: row " << row << " of " << rows
-              << " differs from row " << first_row + row << " of " << kMostRows;
-        }
+  const std::vector<float> all = multiply(0, kMostRows);
+  for (const int rows : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63}) {
+    for (const int first_row : {0, (kMostRows - rows) / 2, kMostRows - rows}) {
+      const std::vector<float> some = multiply(first_row, rows);
+      for (int row = 0; row < rows; ++row) {
+        ASSERT_EQ(0, std::memcmp(&some[int64_t{row} * outputs],
+                                 &all[int64_t{first_row + row} * outputs], outputs * sizeof(float)))
+            << outputs << " outputs, " << cols << " columns: row " << row << " of " << rows
+            << " differs from row " << first_row + row << " of " << kMostRows;
       }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Shapes, FewRowsMatMulRowsTest,
+                         testing::Values(MatrixShape{960, 576}, MatrixShape{576, 1536},
+                                         MatrixShape{4096, 2056}, MatrixShape{6144, 4096},
+                                         MatrixShape{28672, 1024}));
 
 // Products that need one another's results, in a graph where their launches overlap, give what they
 // give one at a time.
