@@ -13,7 +13,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/blas_matmul.h"
 #include "kernels/cuda/chunk_pass.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kv_storage.h"
@@ -21,10 +20,10 @@
 #include "kernels/cuda/cuda_requests.h"
 #include "kernels/cuda/cuda_step.h"
 #include "kernels/cuda/decode/decode_attention.h"
-#include "kernels/cuda/decode/few_rows_matmul.h"
 #include "kernels/cuda/decode/likeliest.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/grouped_matmul.h"
 #include "kernels/cuda/side_stream.h"
 #include "kernels/cuda/step_recordings.h"
 #include "kernels/cuda/stream_wait.h"
@@ -45,14 +44,13 @@ int Count(Tensor x) { return static_cast<int>(x.rows); }
 class CudaBackend final : public Backend {
  public:
   CudaBackend(CudaDevice device, const CudaOptions& options, cudaStream_t stream,
-              std::unique_ptr<SideStream> side, WeightUploader uploader,
-              std::unique_ptr<BlasMatMul> blas)
+              std::unique_ptr<SideStream> side, WeightUploader uploader, GroupedMatMul matmul)
       : device_(std::move(device)),
         scores_(options.exact_scores ? ScoreMode::kExact : ScoreMode::kFast),
         stream_(stream),
         side_(std::move(side)),
         uploader_(std::move(uploader)),
-        blas_(std::move(blas)),
+        matmul_(std::move(matmul)),
         recordings_(stream) {}
 
   ~CudaBackend() override {
@@ -189,38 +187,9 @@ class CudaBackend final : public Backend {
                         stream_));
   }
 
-  // Few rows go through a kernel that treats each alone; a long group is a chunk, whose rows belong
-  // together, and goes through cuBLAS by itself.
   void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
               Tensor out) override {
-    const CudaMatrix& matrix = static_cast<const CudaMatrix&>(weights);
-    assert(matrix.cols() == x.cols && matrix.rows() == out.cols);
-    for (size_t i = 0; i < groups.size();) {
-      const int first = groups[i].first_row;
-      int rows = groups[i].rows;
-      ++i;
-      if (rows > FewRowsMatMul::kMostRows) {
-        Check(blas_->Run(x.Rows(first, rows), matrix.data(), out.Rows(first, rows), stream_));
-        continue;
-      }
-      for (; i < groups.size() && groups[i].first_row == first + rows &&
-             rows + groups[i].rows <= FewRowsMatMul::kMostRows;
-           ++i) {
-        rows += groups[i].rows;
-      }
-      const Tensor from = x.Rows(first, rows);
-      const Tensor to = out.Rows(first, rows);
-      Check(LaunchFewRowsMatMul({.x = Rows(from),
-                                 .x_stride = from.cols,
-                                 .weights = matrix.data(),
-                                 .rows = rows,
-                                 .outputs = Width(to),
-                                 .cols = Width(from),
-                                 .out = to.data,
-                                 .out_stride = to.cols,
-                                 .out_is_float32 = to.type == ElementType::kFloat32},
-                                stream_));
-    }
+    Check(matmul_.Run(groups, x, static_cast<const CudaMatrix&>(weights), out, stream_));
   }
 
   void SwiGlu(Tensor gate_up, Tensor out) override {
@@ -358,7 +327,7 @@ class CudaBackend final : public Backend {
   cudaStream_t stream_;
   std::unique_ptr<SideStream> side_;
   WeightUploader uploader_;
-  std::unique_ptr<BlasMatMul> blas_;
+  GroupedMatMul matmul_;
   std::vector<DeviceMemory> tensors_;
   StepRecordings recordings_;
   StreamWait wait_;
@@ -372,15 +341,15 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
   if (!device.ok()) return device.status();
   absl::StatusOr<WeightUploader> uploader = WeightUploader::Create();
   if (!uploader.ok()) return uploader.status();
-  absl::StatusOr<std::unique_ptr<BlasMatMul>> blas = BlasMatMul::Create();
-  if (!blas.ok()) return blas.status();
+  absl::StatusOr<GroupedMatMul> matmul = GroupedMatMul::Create();
+  if (!matmul.ok()) return matmul.status();
   absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
   if (!side.ok()) return side.status();
   cudaStream_t stream = nullptr;
   const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
   return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(side),
-                                       *std::move(uploader), *std::move(blas));
+                                       *std::move(uploader), *std::move(matmul));
 }
 
 }  // namespace weir
