@@ -3,13 +3,13 @@
 #include <cuda_runtime.h>
 
 #include <cstring>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/peers/kept_memory.h"
 #include "kernels/cuda/peers/process_identity.h"
+#include "kernels/cuda/peers/random_number.h"
 #include "kernels/host_boot.h"
 
 namespace weir {
@@ -50,11 +50,6 @@ std::string GpuName(const cudaUUID_t& gpu) {
                           static_cast<unsigned char>(gpu.bytes[i]));
   }
   return name;
-}
-
-uint64_t RandomNumber() {
-  std::random_device random;
-  return static_cast<uint64_t>(random()) << 32 | random();
 }
 
 }  // namespace

@@ -6,9 +6,10 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
-#include <random>
 #include <sstream>
 #include <string>
+
+#include "kernels/cuda/peers/random_number.h"
 
 namespace weir {
 namespace {
@@ -39,8 +40,7 @@ std::optional<Running> Ask(int64_t pid) {
 
 ProcessIdentity IdentifyProcess() {
   ProcessIdentity process;
-  std::random_device random;
-  process.random = static_cast<uint64_t>(random()) << 32 | random();
+  process.random = RandomNumber();
   process.pid = getpid();
   if (const std::optional<Running> running = Ask(process.pid)) process.started = running->started;
   const ssize_t length =

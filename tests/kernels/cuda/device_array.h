@@ -34,6 +34,18 @@ inline bool HasGpu(int capability) {
   return properties.major * 10 + properties.minor >= capability;
 }
 
+// Whether the first `gpus` GPUs reach one another's memory.
+inline bool ReachOneAnother(int gpus) {
+  for (int from = 0; from < gpus; ++from) {
+    for (int to = 0; to < gpus; ++to) {
+      int can = 1;
+      if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
+      if (can == 0) return false;
+    }
+  }
+  return true;
+}
+
 // An array in device memory.
 template <typename T>
 class DeviceArray {

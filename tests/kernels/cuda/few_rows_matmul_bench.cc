@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kernels/cuda/decode/few_rows_matmul.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {
@@ -107,25 +108,19 @@ class Bench {
   double Time(int launches, Launch launch) {
     launch(0);  // whatever is loaded or chosen once
     CheckCuda(cudaStreamSynchronize(stream_));
-    cudaGraph_t graph;
-    cudaGraphExec_t executable;
-    CheckCuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
-    for (int i = 0; i < launches; ++i) launch(i);
-    CheckCuda(cudaStreamEndCapture(stream_, &graph));
-    CheckCuda(cudaGraphInstantiate(&executable, graph, 0));
-    CheckCuda(cudaGraphUpload(executable, stream_));
+    const CapturedGraph graph(stream_, [&] {
+      for (int i = 0; i < launches; ++i) launch(i);
+    });
     std::vector<float> times(kReplays);
     for (int i = -2; i < kReplays; ++i) {  // two to warm up
       CheckCuda(cudaEventRecord(begin_, stream_));
-      CheckCuda(cudaGraphLaunch(executable, stream_));
+      graph.Launch(stream_);
       CheckCuda(cudaEventRecord(end_, stream_));
       CheckCuda(cudaEventSynchronize(end_));
       float ms;
       CheckCuda(cudaEventElapsedTime(&ms, begin_, end_));
       if (i >= 0) times[i] = ms;
     }
-    CheckCuda(cudaGraphExecDestroy(executable));
-    CheckCuda(cudaGraphDestroy(graph));
     std::sort(times.begin(), times.end());
     return times[kReplays / 2] * 1e3 / launches;
   }

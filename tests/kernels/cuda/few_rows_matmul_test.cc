@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {
@@ -120,13 +121,14 @@ class FewRowsMatMulRowsTest : public testing::TestWithParam<MatrixShape> {};
 // Whatever other rows there are, and wherever a row stands.
 TEST_P(FewRowsMatMulRowsTest, DoNotDependOnOneAnother) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  const auto [outputs, cols] = GetParam();
+  const int outputs = GetParam().outputs;
+  const int cols = GetParam().cols;
   std::mt19937 random(13);
   const DeviceArray<__nv_bfloat16> x(Rows(random, kMostRows, cols, cols));
   const DeviceArray<__nv_bfloat16> weights(Values(random, int64_t{outputs} * cols));
   DeviceArray<float> out(int64_t{kMostRows} * outputs);
   CheckCuda(cudaDeviceSynchronize());
-  const auto multiply = [&, outputs = outputs, cols = cols](int first_row, int rows) {
+  const auto multiply = [&](int first_row, int rows) {
     out.FillBytes(0xff);
     CheckCuda(LaunchFewRowsMatMul({x.data() + int64_t{first_row} * cols, cols, weights.data(), rows,
                                    outputs, cols, out.data(), outputs, true},
@@ -192,16 +194,11 @@ TEST(FewRowsMatMulTest, WaitsForEarlierKernelsInGraph) {
       chain(true);
       const std::vector<__nv_bfloat16> want = a.Read();
       EXPECT_GT(std::abs(ToFloat(want[0])), 1e-6f);
-      cudaGraph_t graph;
-      cudaGraphExec_t executable;
-      CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-      chain(false);
-      CheckCuda(cudaStreamEndCapture(stream, &graph));
-      CheckCuda(cudaGraphInstantiate(&executable, graph, 0));
+      const CapturedGraph graph(stream, [&] { chain(false); });
       a.FillBytes(0xff);
       b.FillBytes(0xff);
       CheckCuda(cudaDeviceSynchronize());
-      for (int replay = 0; replay < 5; ++replay) CheckCuda(cudaGraphLaunch(executable, stream));
+      for (int replay = 0; replay < 5; ++replay) graph.Launch(stream);
       CheckCuda(cudaStreamSynchronize(stream));
       const std::vector<__nv_bfloat16> got = a.Read();
       int different = 0;
@@ -210,8 +207,6 @@ TEST(FewRowsMatMulTest, WaitsForEarlierKernelsInGraph) {
       }
       EXPECT_EQ(different, 0) << "of " << got.size() << ": " << narrow << " to " << wide << ", "
                               << rows << " rows";
-      CheckCuda(cudaGraphExecDestroy(executable));
-      CheckCuda(cudaGraphDestroy(graph));
       CheckCuda(cudaStreamDestroy(stream));
     }
   }

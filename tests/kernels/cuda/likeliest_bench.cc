@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cuda/decode/likeliest.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace weir {
@@ -20,27 +21,22 @@ constexpr int kLaunches = 20;  // of a run, in a graph
 // Microseconds of what `launch` launches.
 template <typename Launch>
 double Microseconds(cudaStream_t stream, const Launch& launch) {
-  CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < kLaunches; ++i) launch();
-  cudaGraph_t graph;
-  CheckCuda(cudaStreamEndCapture(stream, &graph));
-  cudaGraphExec_t recording;
-  CheckCuda(cudaGraphInstantiate(&recording, graph, 0));
+  const CapturedGraph graph(stream, [&] {
+    for (int i = 0; i < kLaunches; ++i) launch();
+  });
   cudaEvent_t begin, end;
   CheckCuda(cudaEventCreate(&begin));
   CheckCuda(cudaEventCreate(&end));
   std::vector<float> times;
   for (int i = 0; i < kRuns; ++i) {
     CheckCuda(cudaEventRecord(begin, stream));
-    CheckCuda(cudaGraphLaunch(recording, stream));
+    graph.Launch(stream);
     CheckCuda(cudaEventRecord(end, stream));
     CheckCuda(cudaEventSynchronize(end));
     float ms;
     CheckCuda(cudaEventElapsedTime(&ms, begin, end));
     times.push_back(ms * 1000 / kLaunches);
   }
-  CheckCuda(cudaGraphExecDestroy(recording));
-  CheckCuda(cudaGraphDestroy(graph));
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
 }

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/likeliest_merge.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/naive_likeliest.h"
 
@@ -302,27 +303,22 @@ TEST(CudaLikeliestTest, RunsInAGraph) {
   DeviceArray<LikeliestRequest> requests(shape.rows);
   cudaStream_t stream;
   CheckCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  // Twice, so that a launch follows one that works in the same memory.
-  for (int i = 0; i < 2; ++i) {
-    CheckCuda(LaunchLikeliest(reduction.logits(), requests.data(), reduction.summaries(),
-                              reduction.workspace(), stream));
-  }
-  cudaGraph_t graph;
-  CheckCuda(cudaStreamEndCapture(stream, &graph));
-  cudaGraphExec_t recording;
-  CheckCuda(cudaGraphInstantiate(&recording, graph, 0));
+  const CapturedGraph graph(stream, [&] {
+    // Twice, so that a launch follows one that works in the same memory.
+    for (int i = 0; i < 2; ++i) {
+      CheckCuda(LaunchLikeliest(reduction.logits(), requests.data(), reduction.summaries(),
+                                reduction.workspace(), stream));
+    }
+  });
   for (int replay = 0; replay < 4; ++replay) {
     const std::vector<LikeliestRequest> host = MakeRequests(shape.rows, random);
     reduction.Poison();
     CheckCuda(cudaMemcpy(requests.data(), host.data(), requests.bytes(), cudaMemcpyHostToDevice));
     CheckCuda(cudaDeviceSynchronize());
-    CheckCuda(cudaGraphLaunch(recording, stream));
+    graph.Launch(stream);
     CheckCuda(cudaStreamSynchronize(stream));
     ASSERT_NO_FATAL_FAILURE(ExpectRight(rows, host, reduction.Read())) << "replay " << replay;
   }
-  CheckCuda(cudaGraphExecDestroy(recording));
-  CheckCuda(cudaGraphDestroy(graph));
   CheckCuda(cudaStreamDestroy(stream));
 }
 

@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/norm_reference.h"
 #include "tests/kernels/cuda/one_shot_group.h"
@@ -190,20 +191,17 @@ TEST(OneShotAddNormTest, AGraphMayBeReplayed) {
       cases.push_back(std::make_unique<Case>(random, group, 1 + static_cast<int>(random() % 12),
                                              8 * (1 + static_cast<int>(random() % 128))));
     }
-    std::vector<cudaGraphExec_t> graphs;
+    std::vector<std::unique_ptr<CapturedGraph>> graphs;
     for (int rank = 0; rank < group.size(); ++rank) {
       group.Enter(rank);
-      CheckCuda(cudaStreamBeginCapture(group.stream(rank), cudaStreamCaptureModeThreadLocal));
-      for (const std::unique_ptr<Case>& one : cases) one->Launch(rank);
-      cudaGraph_t graph;
-      CheckCuda(cudaStreamEndCapture(group.stream(rank), &graph));
-      CheckCuda(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0));
-      CheckCuda(cudaGraphDestroy(graph));
+      graphs.push_back(std::make_unique<CapturedGraph>(group.stream(rank), [&] {
+        for (const std::unique_ptr<Case>& one : cases) one->Launch(rank);
+      }));
     }
     for (int replay = 0; replay < kReplays; ++replay) {
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
-        CheckCuda(cudaGraphLaunch(graphs[rank], group.stream(rank)));
+        graphs[rank]->Launch(group.stream(rank));
       }
       // A stream takes only so much before the host has to wait.
       if (replay % 50 == 49) {
@@ -211,7 +209,6 @@ TEST(OneShotAddNormTest, AGraphMayBeReplayed) {
       }
     }
     for (const std::unique_ptr<Case>& one : cases) one->Check(kReplays);
-    for (const cudaGraphExec_t graph : graphs) CheckCuda(cudaGraphExecDestroy(graph));
     if (HasFatalFailure()) return;
   }
 }

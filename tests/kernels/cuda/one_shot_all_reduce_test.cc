@@ -16,6 +16,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cuda/peers/rank_order_sum.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/one_shot_group.h"
 #include "tests/kernels/cuda/rank_devices.h"
@@ -186,7 +187,7 @@ TEST(OneShotAllReduceTest, AGraphThatIsReplayedGivesTheSameBitsOnAllRanks) {
     std::vector<std::vector<Bytes>> inputs(kCalls);  // by call, by rank
     std::vector<std::unique_ptr<RankMemory>> in, out;
     const int64_t room = lengths.back() * ElementBytes(type);
-    std::vector<cudaGraphExec_t> graphs;
+    std::vector<std::unique_ptr<CapturedGraph>> graphs;
     for (int rank = 0; rank < group.size(); ++rank) {
       in.push_back(std::make_unique<RankMemory>(devices[rank], kCalls * room));
       out.push_back(std::make_unique<RankMemory>(devices[rank], kCalls * room));
@@ -197,18 +198,16 @@ TEST(OneShotAllReduceTest, AGraphThatIsReplayedGivesTheSameBitsOnAllRanks) {
       }
       const OneShotRanks ranks = group.Enter(rank);
       const cudaStream_t stream = group.stream(rank);
-      CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-      for (int call = 0; call < kCalls; ++call) {
-        const int64_t elements = lengths[call % lengths.size()];
-        // The sum of one rank is a copy.
-        CheckCuda(LaunchRankOrderSum(in[rank]->data() + call * room, 1, type, elements,
-                                     out[rank]->data() + call * room, stream));
-        CheckCuda(LaunchOneShotSum(ranks, out[rank]->data() + call * room, type, elements, stream));
-      }
-      cudaGraph_t graph;
-      CheckCuda(cudaStreamEndCapture(stream, &graph));
-      CheckCuda(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0));
-      CheckCuda(cudaGraphDestroy(graph));
+      graphs.push_back(std::make_unique<CapturedGraph>(stream, [&] {
+        for (int call = 0; call < kCalls; ++call) {
+          const int64_t elements = lengths[call % lengths.size()];
+          uint8_t* const sum = out[rank]->data() + call * room;
+          // The sum of one rank is a copy.
+          CheckCuda(
+              LaunchRankOrderSum(in[rank]->data() + call * room, 1, type, elements, sum, stream));
+          CheckCuda(LaunchOneShotSum(ranks, sum, type, elements, stream));
+        }
+      }));
     }
     std::vector<Bytes> want;
     for (int call = 0; call < kCalls; ++call) {
@@ -219,7 +218,7 @@ TEST(OneShotAllReduceTest, AGraphThatIsReplayedGivesTheSameBitsOnAllRanks) {
     for (int replay = 1; replay <= kReplays; ++replay) {
       for (int rank = 0; rank < group.size(); ++rank) {
         group.Enter(rank);
-        CheckCuda(cudaGraphLaunch(graphs[rank], group.stream(rank)));
+        graphs[rank]->Launch(group.stream(rank));
       }
       if (replay % 50 != 0) continue;
       ASSERT_TRUE(group.Finish()) << "in replay " << replay;
@@ -232,7 +231,6 @@ TEST(OneShotAllReduceTest, AGraphThatIsReplayedGivesTheSameBitsOnAllRanks) {
       }
       for (int rank = 0; rank < group.size(); ++rank) out[rank]->Fill(0xff);
     }
-    for (const cudaGraphExec_t graph : graphs) CheckCuda(cudaGraphExecDestroy(graph));
   }
 }
 

@@ -29,18 +29,8 @@ inline std::vector<std::vector<int>> RankDevices(int most) {
   for (const int ranks : {1, 2, 3, 4, 8}) {
     if (ranks <= most) groups.emplace_back(ranks, 0);
   }
-  int gpus = 0;
-  CheckCuda(cudaGetDeviceCount(&gpus));
-  for (int ranks = 2; ranks <= std::min(gpus, most); ++ranks) {
-    bool reachable = true;
-    for (int from = 0; from < ranks; ++from) {
-      for (int to = 0; to < ranks; ++to) {
-        int can = 1;
-        if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
-        reachable = reachable && can != 0;
-      }
-    }
-    if (!reachable) continue;
+  for (int ranks = 2; ranks <= std::min(Gpus(), most); ++ranks) {
+    if (!ReachOneAnother(ranks)) continue;
     groups.emplace_back(ranks);
     std::iota(groups.back().begin(), groups.back().end(), 0);
   }

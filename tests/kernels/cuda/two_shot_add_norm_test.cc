@@ -13,6 +13,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/row_share.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/norm_reference.h"
 #include "tests/kernels/cuda/plain_copy.h"
@@ -111,10 +112,11 @@ TEST(TwoShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
             << "rank " << rank;
         // Of its own rows; the others are as before.
         const std::vector<float> residual = group.memory(rank).residual.Read();
-        const int64_t begin = shape.elements_before(rank, group.size());
-        const int64_t end = shape.elements_before(rank + 1, group.size());
+        const RowShare share = ShareOfRows(shape.rows, rank, group.size());
         for (int64_t i = 0; i < shape.elements(); ++i) {
-          const float want = i >= begin && i < end ? one.residual[i] : before[i];
+          const int64_t row = i / shape.width;
+          const bool own = row >= share.begin && row < share.end;
+          const float want = own ? one.residual[i] : before[i];
           ASSERT_EQ(residual[i], want) << "rank " << rank << ", element " << i;
         }
         // The bits are those of the kernel that norms what is summed already.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cuda/peers/two_shot_add_norm.h"
+#include "kernels/row_share.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/plain_copy.h"
 #include "tests/kernels/cuda/rank_streams.h"
@@ -19,17 +20,13 @@ struct SharedShape {
   int rows;
   int width;
   int64_t elements() const { return int64_t{rows} * width; }
-  // Of the rows before rank `rank`'s share: where it begins, and where the share before ends.
-  int64_t elements_before(int rank, int ranks) const {
-    return int64_t{rows} * rank / ranks * width;
-  }
 };
 
 // What a rank has in its device's memory. Its device is the current one when it is made.
 struct SharedRowsOfRank {
   SharedRowsOfRank(const SharedShape& most, int ranks)
       : normed(most.elements()), residual(most.elements()), flags(1), count(1), gave_up(1) {
-    const int64_t share = int64_t{most.rows + ranks - 1} / ranks * most.width;
+    const int64_t share = MostRowsOfShare(most.rows, ranks) * most.width;
     for (int rank = 0; rank < ranks; ++rank) {
       slabs.push_back(std::make_unique<DeviceArray<__nv_bfloat16>>(share));
       slabs.back()->FillBytes(0xff);
@@ -67,10 +64,10 @@ class TwoShotGroup : public RankStreams {
     Enter(rank);
     for (int i = 1; i <= size(); ++i) {
       const int owner = (rank + i) % size();
-      const int64_t begin = shape.elements_before(owner, size());
-      const int64_t end = shape.elements_before(owner + 1, size());
-      CheckCuda(LaunchPlainCopy(memory(owner).slabs[rank]->data(), delta + begin,
-                                (end - begin) * sizeof(*delta), stream(rank)));
+      const RowShare share = ShareOfRows(shape.rows, owner, size());
+      CheckCuda(LaunchPlainCopy(memory(owner).slabs[rank]->data(),
+                                delta + share.begin * shape.width,
+                                share.rows() * shape.width * sizeof(*delta), stream(rank)));
     }
   }
 

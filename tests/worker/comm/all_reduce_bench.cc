@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/cuda/elementwise.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "worker/comm/in_memory_rendezvous.h"
@@ -107,20 +108,16 @@ double Time(int gpus, int rows, bool with_norm, bool one_shot) {
     Check(communicator.status());
 
     Work work(**communicator, rows, with_norm, stream);
-    CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < kSums; ++i) work.Enqueue();
-    cudaGraph_t graph;
-    CheckCuda(cudaStreamEndCapture(stream, &graph));
-    cudaGraphExec_t executable;
-    CheckCuda(cudaGraphInstantiate(&executable, graph, 0));
-    CheckCuda(cudaGraphDestroy(graph));
+    auto graph = std::make_unique<CapturedGraph>(stream, [&] {
+      for (int i = 0; i < kSums; ++i) work.Enqueue();
+    });
 
     cudaEvent_t begin, end;
     CheckCuda(cudaEventCreate(&begin));
     CheckCuda(cudaEventCreate(&end));
-    for (int i = 0; i < kWarmUp; ++i) CheckCuda(cudaGraphLaunch(executable, stream));
+    for (int i = 0; i < kWarmUp; ++i) graph->Launch(stream);
     CheckCuda(cudaEventRecord(begin, stream));
-    for (int i = 0; i < kReplays; ++i) CheckCuda(cudaGraphLaunch(executable, stream));
+    for (int i = 0; i < kReplays; ++i) graph->Launch(stream);
     CheckCuda(cudaEventRecord(end, stream));
     CheckCuda(cudaEventSynchronize(end));
     float ms;
@@ -130,7 +127,7 @@ double Time(int gpus, int rows, bool with_norm, bool one_shot) {
     std::string bytes;
     Check((*communicator)->Gather(bytes).status());
     Check((*communicator)->Broadcast(bytes));
-    CheckCuda(cudaGraphExecDestroy(executable));
+    graph.reset();  // before the communicator that it names
     communicator->reset();
     CheckCuda(cudaStreamDestroy(stream));
   });
@@ -138,8 +135,7 @@ double Time(int gpus, int rows, bool with_norm, bool one_shot) {
 }
 
 int Main(int argc, char** argv) {
-  int gpus = 0;
-  CheckCuda(cudaGetDeviceCount(&gpus));
+  int gpus = Gpus();
   if (argc > 1) gpus = std::atoi(argv[1]);
   std::vector<int> sizes = {1, 8, 16, 32, 64, 4096};
   if (argc > 2) sizes.clear();

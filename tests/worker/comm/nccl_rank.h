@@ -21,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/peers/rank_order_sum.h"
 #include "kernels/tensor.h"
+#include "tests/kernels/cuda/captured_graph.h"
 #include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/rank_tensors.h"
 #include "worker/comm/nccl_communicator.h"
@@ -29,18 +30,6 @@
 namespace weir {
 
 using Bytes = std::vector<uint8_t>;
-
-// Whether the first `gpus` GPUs reach one another's memory.
-inline bool ReachOneAnother(int gpus) {
-  for (int from = 0; from < gpus; ++from) {
-    for (int to = 0; to < gpus; ++to) {
-      int can = 1;
-      if (from != to) CheckCuda(cudaDeviceCanAccessPeer(&can, from, to));
-      if (can == 0) return false;
-    }
-  }
-  return true;
-}
 
 inline void Print(const std::string& sentence) { std::fprintf(stderr, "%s\n", sentence.c_str()); }
 
@@ -158,23 +147,19 @@ class SumGraph {
       in_.push_back(std::make_unique<DeviceBytes>(one.inputs[rank.communicator().rank()]));
       out_.push_back(std::make_unique<DeviceBytes>(static_cast<int64_t>(one.inputs[0].size())));
     }
-    CheckCuda(cudaStreamBeginCapture(rank.stream(), cudaStreamCaptureModeThreadLocal));
-    absl::Status status;
-    for (size_t i = 0; i < cases.size() && status.ok(); ++i) {
-      // The sum of one rank is a copy.
-      CheckCuda(LaunchRankOrderSum(in_[i]->data(), 1, cases[i].type, cases[i].elements,
-                                   out_[i]->data(), rank.stream()));
-      status.Update(rank.Sum(*out_[i], cases[i].type, cases[i].elements));
-    }
-    EXPECT_TRUE(status.ok()) << status;
-    cudaGraph_t graph;
-    CheckCuda(cudaStreamEndCapture(rank.stream(), &graph));
-    CheckCuda(cudaGraphInstantiate(&graph_, graph, 0));
-    CheckCuda(cudaGraphDestroy(graph));
+    graph_.emplace(rank.stream(), [&] {
+      absl::Status status;
+      for (size_t i = 0; i < cases.size() && status.ok(); ++i) {
+        // The sum of one rank is a copy.
+        CheckCuda(LaunchRankOrderSum(in_[i]->data(), 1, cases[i].type, cases[i].elements,
+                                     out_[i]->data(), rank.stream()));
+        status.Update(rank.Sum(*out_[i], cases[i].type, cases[i].elements));
+      }
+      EXPECT_TRUE(status.ok()) << status;
+    });
   }
-  ~SumGraph() { CheckCuda(cudaGraphExecDestroy(graph_)); }
 
-  void Launch(NcclRank& rank) { CheckCuda(cudaGraphLaunch(graph_, rank.stream())); }
+  void Launch(NcclRank& rank) { graph_->Launch(rank.stream()); }
 
   // Where the sums are not `sums`; empty if nowhere.
   std::string Difference(const std::vector<Bytes>& sums) const {
@@ -190,7 +175,7 @@ class SumGraph {
  private:
   const std::vector<RankInputs>& cases_;
   std::vector<std::unique_ptr<DeviceBytes>> in_, out_;
-  cudaGraphExec_t graph_ = nullptr;
+  std::optional<CapturedGraph> graph_;
 };
 
 }  // namespace weir

@@ -15,6 +15,7 @@
 #include "kernels/row_share.h"
 #include "tests/testing/byte_level_tokenizer.h"
 #include "tests/testing/random_model.h"
+#include "tests/worker/comm/counting_communicator.h"
 #include "tests/worker/comm/forwarding_communicator.h"
 #include "tests/worker/engine/executor_group.h"
 #include "worker/comm/communicator.h"
@@ -84,20 +85,6 @@ class SharingCommunicator : public ForwardingCommunicator {
   bool asked_ = false;  // since the last sum
 };
 
-class CountingCommunicator : public ForwardingCommunicator {
- public:
-  CountingCommunicator(std::unique_ptr<Communicator> base, int* sums)
-      : ForwardingCommunicator(std::move(base)), sums_(sums) {}
-
-  absl::Status SumAddRmsNorm(Tensor residual, Tensor weight, float epsilon) override {
-    ++*sums_;
-    return ForwardingCommunicator::SumAddRmsNorm(residual, weight, epsilon);
-  }
-
- private:
-  int* const sums_;
-};
-
 using SharedRowsTest = GroupTest;
 
 INSTANTIATE_TEST_SUITE_P(Groups, SharedRowsTest,
@@ -165,17 +152,17 @@ TEST_P(SharedRowsTest, ATextIsReadAsWithoutThem) {
   };
   if (on_gpus) options.wrap = share;
   const Outcome expected = Read(options);
-  std::vector<int> sums(ranks, 0);
+  std::vector<FusedSums> sums(ranks);
   options.wrap = [&](std::unique_ptr<Communicator> base, Backend& backend) {
     if (!on_gpus) base = share(std::move(base), backend);
-    int* const count = &sums[base->rank()];
-    return std::make_unique<CountingCommunicator>(std::move(base), count);
+    FusedSums* const counts = &sums[base->rank()];
+    return std::make_unique<CountingCommunicator>(std::move(base), counts);
   };
   const Outcome actual = Read(options);
 
-  if (on_gpus && sums[0] == 0) GTEST_SKIP() << "needs GPUs that reach one another";
+  if (on_gpus && sums[0].of_shared_rows == 0) GTEST_SKIP() << "needs GPUs that reach one another";
   // Two sums a layer, of the six chunks that are long enough.
-  EXPECT_EQ(sums, std::vector<int>(ranks, 6 * 2 * kLayers));
+  for (const FusedSums& counts : sums) EXPECT_EQ(counts.of_shared_rows, 6 * 2 * kLayers);
   ASSERT_EQ(expected.scores.size(), 2604u);
   ASSERT_EQ(actual.scores.size(), expected.scores.size());
   for (size_t i = 1; i < expected.scores.size(); ++i) {  // nothing foretells the first
