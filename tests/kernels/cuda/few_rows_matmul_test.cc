@@ -154,63 +154,68 @@ INSTANTIATE_TEST_SUITE_P(Shapes, FewRowsMatMulRowsTest,
                                          MatrixShape{4096, 2056}, MatrixShape{6144, 4096},
                                          MatrixShape{28672, 1024}));
 
+struct ChainShape {
+  int rows, narrow, wide;
+};
+
+class FewRowsMatMulChainTest : public testing::TestWithParam<ChainShape> {};
+
 // Products that need one another's results, in a graph where their launches overlap, give what they
 // give one at a time.
-TEST(FewRowsMatMulTest, WaitsForEarlierKernelsInGraph) {
+TEST_P(FewRowsMatMulChainTest, WaitsForEarlierKernelsInGraph) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
+  const int rows = GetParam().rows;
+  const int narrow = GetParam().narrow;
+  const int wide = GetParam().wide;
   std::mt19937 random(14);
-  struct Shape {
-    int narrow, wide;
-  };
-  for (const Shape shape : {Shape{576, 1536}, {4096, 6144}}) {
-    const int narrow = shape.narrow;
-    const int wide = shape.wide;
-    for (const int rows : {1, 8, 24}) {
-      const DeviceArray<__nv_bfloat16> first(Rows(random, rows, narrow, narrow));
-      DeviceArray<__nv_bfloat16> a(first.size()), b(int64_t{rows} * wide);
-      // Scaled so that values neither grow nor vanish from product to product.
-      const int64_t weights = int64_t{narrow} * wide;
-      const DeviceArray<__nv_bfloat16> up(Values(random, weights, std::sqrt(0.75f / narrow)));
-      const DeviceArray<__nv_bfloat16> down(Values(random, weights, std::sqrt(0.75f / wide)));
-      cudaStream_t stream;
-      CheckCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      CheckCuda(cudaDeviceSynchronize());
-      const auto chain = [&](bool one_at_a_time) {
-        const auto finish = [&] {
-          if (one_at_a_time) CheckCuda(cudaStreamSynchronize(stream));
-        };
-        CheckCuda(cudaMemcpyAsync(a.data(), first.data(), first.bytes(), cudaMemcpyDeviceToDevice,
-                                  stream));
-        finish();
-        for (int i = 0; i < 12; ++i) {
-          CheckCuda(LaunchFewRowsMatMul(
-              {a.data(), narrow, up.data(), rows, wide, narrow, b.data(), wide, false}, stream));
-          finish();
-          CheckCuda(LaunchFewRowsMatMul(
-              {b.data(), wide, down.data(), rows, narrow, wide, a.data(), narrow, false}, stream));
-          finish();
-        }
-      };
-      chain(true);
-      const std::vector<__nv_bfloat16> want = a.Read();
-      EXPECT_GT(std::abs(ToFloat(want[0])), 1e-6f);
-      const CapturedGraph graph(stream, [&] { chain(false); });
-      a.FillBytes(0xff);
-      b.FillBytes(0xff);
-      CheckCuda(cudaDeviceSynchronize());
-      for (int replay = 0; replay < 5; ++replay) graph.Launch(stream);
-      CheckCuda(cudaStreamSynchronize(stream));
-      const std::vector<__nv_bfloat16> got = a.Read();
-      int different = 0;
-      for (size_t i = 0; i < got.size(); ++i) {
-        different += std::memcmp(&got[i], &want[i], sizeof(got[i])) != 0;
-      }
-      EXPECT_EQ(different, 0) << "of " << got.size() << ": " << narrow << " to " << wide << ", "
-                              << rows << " rows";
-      CheckCuda(cudaStreamDestroy(stream));
+  const DeviceArray<__nv_bfloat16> first(Rows(random, rows, narrow, narrow));
+  DeviceArray<__nv_bfloat16> a(first.size()), b(int64_t{rows} * wide);
+  // Scaled so that values neither grow nor vanish from product to product.
+  const int64_t weights = int64_t{narrow} * wide;
+  const DeviceArray<__nv_bfloat16> up(Values(random, weights, std::sqrt(0.75f / narrow)));
+  const DeviceArray<__nv_bfloat16> down(Values(random, weights, std::sqrt(0.75f / wide)));
+  cudaStream_t stream;
+  CheckCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  CheckCuda(cudaDeviceSynchronize());
+  const auto enqueue_chain = [&](bool one_at_a_time) {
+    const auto finish = [&] {
+      if (one_at_a_time) CheckCuda(cudaStreamSynchronize(stream));
+    };
+    CheckCuda(
+        cudaMemcpyAsync(a.data(), first.data(), first.bytes(), cudaMemcpyDeviceToDevice, stream));
+    finish();
+    for (int i = 0; i < 12; ++i) {
+      CheckCuda(LaunchFewRowsMatMul(
+          {a.data(), narrow, up.data(), rows, wide, narrow, b.data(), wide, false}, stream));
+      finish();
+      CheckCuda(LaunchFewRowsMatMul(
+          {b.data(), wide, down.data(), rows, narrow, wide, a.data(), narrow, false}, stream));
+      finish();
     }
+  };
+  enqueue_chain(true);
+  const std::vector<__nv_bfloat16> want = a.Read();
+  EXPECT_GT(std::abs(ToFloat(want[0])), 1e-6f);
+  const CapturedGraph graph(stream, [&] { enqueue_chain(false); });
+  a.FillBytes(0xff);
+  b.FillBytes(0xff);
+  CheckCuda(cudaDeviceSynchronize());
+  for (int replay = 0; replay < 5; ++replay) graph.Launch(stream);
+  CheckCuda(cudaStreamSynchronize(stream));
+  const std::vector<__nv_bfloat16> got = a.Read();
+  int different = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    different += std::memcmp(&got[i], &want[i], sizeof(got[i])) != 0;
   }
+  EXPECT_EQ(different, 0) << "of " << got.size() << ": " << narrow << " to " << wide << ", " << rows
+                          << " rows";
+  CheckCuda(cudaStreamDestroy(stream));
 }
+
+INSTANTIATE_TEST_SUITE_P(Shapes, FewRowsMatMulChainTest,
+                         testing::Values(ChainShape{1, 576, 1536}, ChainShape{8, 576, 1536},
+                                         ChainShape{24, 576, 1536}, ChainShape{1, 4096, 6144},
+                                         ChainShape{8, 4096, 6144}, ChainShape{24, 4096, 6144}));
 
 }  // namespace
 }  // namespace weir
