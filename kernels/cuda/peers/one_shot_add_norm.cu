@@ -25,7 +25,10 @@ __global__ void __launch_bounds__(kNormThreads)
     own[0] = {bits.x, bits.y};
     own[1] = {bits.z, bits.w};
   };
-  const auto group_of = [&](int i) { return (offset + i) / kGroup<__nv_bfloat16>; };
+  // Groups are numbered so that neighbouring threads send neighbouring packets: a warp's cross the
+  // link as whole lines.
+  const int64_t vectors = static_cast<int64_t>(gridDim.x) * work.width / kVector;
+  const auto group_of = [&](int i, int j) { return (offset + i) / kVector + j * vectors; };
   // A thread's first vector, for usual widths its only one, is loaded while the call is counted.
   const int first = static_cast<int>(threadIdx.x) * kVector;
   uint2 first_own[kVectorGroups] = {};
@@ -35,14 +38,15 @@ __global__ void __launch_bounds__(kNormThreads)
   for (int i = first; i < work.width; i += kNormThreads * kVector) {
     uint2 own[kVectorGroups] = {first_own[0], first_own[1]};
     if (i != first) load_own(i, own);
-    for (int j = 0; j < kVectorGroups; ++j) call.Send(group_of(i) + j, own[j]);
+    for (int j = 0; j < kVectorGroups; ++j) call.Send(group_of(i, j), own[j]);
   }
 
   const auto sum = [&](int i) {
     uint2 own[kVectorGroups] = {first_own[0], first_own[1]};
     if (i != first) load_own(i, own);
     Group sums[kVectorGroups];
-    call.Receive<kVectorGroups>(group_of(i), own, [&](int rank, const uint2* bits) {
+    const int64_t groups[kVectorGroups] = {group_of(i, 0), group_of(i, 1)};
+    call.Receive(groups, own, [&](int rank, const uint2* bits) {
 #pragma unroll
       for (int j = 0; j < kVectorGroups; ++j) {
         if (rank == 0) {

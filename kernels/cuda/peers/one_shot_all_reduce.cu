@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
     SumKernel(const __grid_constant__ OneShotRanks ranks, T* x, int64_t elements) {
   Exchange<T>(ranks, x, elements, [&](const OneShotCall& call, int64_t group, uint2 own) {
     GroupSum<T> sum;
-    call.Receive<1>(group, &own, [&](int rank, const uint2* bits) {
+    call.Receive<1>({group}, {own}, [&](int rank, const uint2* bits) {
       if (rank == 0) {
         sum.Begin(*bits);
       } else {
@@ -53,7 +53,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     GatherKernel(const __grid_constant__ OneShotRanks ranks, const T* x, int64_t elements, T* out) {
   Exchange<T>(ranks, x, elements, [&](const OneShotCall& call, int64_t group, uint2 own) {
-    call.Receive<1>(group, &own, [&](int rank, const uint2* bits) {
+    call.Receive<1>({group}, {own}, [&](int rank, const uint2* bits) {
       StoreGroup(*bits, out + rank * elements, group, elements);
     });
   });

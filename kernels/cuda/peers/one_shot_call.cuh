@@ -73,10 +73,11 @@ class OneShotCall {
     }
   }
 
-  // Gives take(rank, bits) kCount groups, from `group` on, of every rank, in rank order, waiting
-  // for the others'; `own` are this rank's.
+  // Gives take(rank, bits) these groups of every rank, in rank order, waiting for the others';
+  // `own` are this rank's.
   template <int kCount, typename Take>
-  __device__ void Receive(int64_t group, const uint2* own, Take take) const {
+  __device__ void Receive(const int64_t (&groups)[kCount], const uint2 (&own)[kCount],
+                          Take take) const {
     Packet packets[kOneShotMostRanks][kCount];
     // All loads are on their way before the first is looked at.
 #pragma unroll
@@ -84,7 +85,7 @@ class OneShotCall {
       if (!IsPeer(rank)) continue;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        packets[rank][i] = LoadPacket(Box(ranks_.rank, rank) + group + i);
+        packets[rank][i] = LoadPacket(Box(ranks_.rank, rank) + groups[i]);
       }
     }
 #pragma unroll
@@ -94,7 +95,7 @@ class OneShotCall {
       uint2 bits[kCount];
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        bits[i] = Split(Await(packets[rank][i], Box(ranks_.rank, rank) + group + i));
+        bits[i] = Split(Await(packets[rank][i], Box(ranks_.rank, rank) + groups[i]));
       }
       take(rank, bits);
     }
