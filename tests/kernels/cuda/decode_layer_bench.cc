@@ -1,7 +1,8 @@
 // Where a decode step's time goes: layers of Llama-3.1-8B's sizes, recorded with more and more of
 // what they do. One JSON object a line.
 //
-//   decode_layer_bench BATCH:W ...     sessions, slots
+//   decode_layer_bench BATCH:W[:RANKS] ...     sessions, slots; one rank's part of so many, without
+//                                              the sums over ranks
 
 #include <algorithm>
 #include <chrono>
@@ -28,7 +29,6 @@ constexpr int kFeedForward = 14336;
 constexpr int kQueryHeads = 32;
 constexpr int kKvHeads = 8;
 constexpr int kHeadDim = 128;
-constexpr int kQkvWidth = (kQueryHeads + 2 * kKvHeads) * kHeadDim;
 constexpr int kSteps = 50;
 
 template <typename T>
@@ -46,12 +46,15 @@ struct Layer {
 
 class Model {
  public:
-  Model(int batch, const CascadeConfig& cascade)
-      : batch_(batch), backend_(Must(CreateCudaBackend({}))) {
-    rows_ = backend_->PaddedRows(batch);
+  Model(int batch, int ranks, const CascadeConfig& cascade)
+      : backend_(Must(CreateCudaBackend({}))), rows_(backend_->PaddedRows(batch)) {
+    const int query_heads = kQueryHeads / ranks;
+    const int kv_heads = kKvHeads / ranks;
+    const int feed_forward = kFeedForward / ranks;
+    const int qkv_width = (query_heads + 2 * kv_heads) * kHeadDim;
     const KvShape shape = {.layers = kLayers,
-                           .kv_heads = kKvHeads,
-                           .query_heads = kQueryHeads,
+                           .kv_heads = kv_heads,
+                           .query_heads = query_heads,
                            .head_dim = kHeadDim,
                            .sessions = batch,
                            .slots = cascade.total_slots(),
@@ -69,18 +72,18 @@ class Model {
       weight = static_cast<uint16_t>((random() & 0x8000) | 0x3c00 | (random() & 0xff));
     }
     for (int i = 0; i < kLayers; ++i) {
-      layers_.push_back({Load(kQkvWidth, kHidden), Load(kHidden, kHidden),
-                         Load(2 * kFeedForward, kHidden), Load(kHidden, kFeedForward)});
+      layers_.push_back({Load(qkv_width, kHidden), Load(kHidden, query_heads * kHeadDim),
+                         Load(2 * feed_forward, kHidden), Load(kHidden, feed_forward)});
     }
     norm_ = Must(backend_->LoadVector(std::vector<float>(kHidden, 1.0f)));
     residual_ = Must(backend_->AllocateTensor(ElementType::kFloat32, rows_, kHidden));
     normed_ = Activations(kHidden);
     delta_ = Activations(kHidden);
-    qkv_ = Activations(kQkvWidth);
-    attention_ = Activations(kHidden);
-    gate_up_ = Activations(2 * kFeedForward);
-    activated_ = Activations(kFeedForward);
-    row_scores_ = Must(backend_->AllocateTensor(ElementType::kFloat32, kKvHeads, rows_));
+    qkv_ = Activations(qkv_width);
+    attention_ = Activations(query_heads * kHeadDim);
+    gate_up_ = Activations(2 * feed_forward);
+    activated_ = Activations(feed_forward);
+    row_scores_ = Must(backend_->AllocateTensor(ElementType::kFloat32, kv_heads, rows_));
     for (int row = 0; row < rows_; ++row) groups_.push_back({row, 1});
 
     // Full caches; what is in them does not matter.
@@ -149,9 +152,8 @@ class Model {
     return Must(backend_->AllocateTensor(ElementType::kBFloat16, rows_, width));
   }
 
-  int batch_;
-  int rows_ = 0;
   std::unique_ptr<Backend> backend_;
+  int rows_;
   std::unique_ptr<KvStorage> kv_;
   std::unique_ptr<DeviceStep> step_;
   std::vector<uint16_t> pool_;
@@ -163,21 +165,23 @@ class Model {
 int Main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     int batch = 0;
+    int ranks = 1;
     CascadeConfig cascade = {.stride = 4096};
-    if (std::sscanf(argv[i], "%d:%d", &batch, &cascade.slots) != 2) {
-      std::fprintf(stderr, "What is %s? Give BATCH:W.\n", argv[i]);
+    if (std::sscanf(argv[i], "%d:%d:%d", &batch, &cascade.slots, &ranks) < 2 || ranks < 1 ||
+        kKvHeads % ranks != 0) {
+      std::fprintf(stderr, "What is %s? Give BATCH:W or BATCH:W:RANKS.\n", argv[i]);
       return 2;
     }
-    Model model(batch, cascade);
+    Model model(batch, ranks, cascade);
     const double products = model.MicrosecondsPerLayer({});
     const double elementwise = model.MicrosecondsPerLayer({.elementwise = true});
     const double all = model.MicrosecondsPerLayer({.elementwise = true, .attention = true});
     const double attention = model.MicrosecondsPerLayer({.products = false, .attention = true});
     std::printf(
-        "{\"benchmark\": \"decode_layer\", \"batch\": %d, \"slots\": %d, \"us_products\": %.1f, "
-        "\"us_with_elementwise\": %.1f, \"us_with_attention\": %.1f, \"us_attention_alone\": "
-        "%.1f}\n",
-        batch, cascade.slots, products, elementwise, all, attention);
+        "{\"benchmark\": \"decode_layer\", \"batch\": %d, \"slots\": %d, \"ranks\": %d, "
+        "\"us_products\": %.1f, \"us_with_elementwise\": %.1f, \"us_with_attention\": %.1f, "
+        "\"us_attention_alone\": %.1f}\n",
+        batch, cascade.slots, ranks, products, elementwise, all, attention);
     std::fflush(stdout);
   }
   return 0;
