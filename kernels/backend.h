@@ -153,6 +153,13 @@ class Backend {
                       Tensor out) = 0;
   // gate_up = [gate | up], each as wide as out: out = silu(gate) * up.
   virtual void SwiGlu(Tensor gate_up, Tensor out) = 0;
+  // MatMul into gate_up, then SwiGlu of that into out; or the same without gate_up, whose contents
+  // are unspecified afterwards.
+  virtual void MatMulSwiGlu(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
+                            Tensor gate_up, Tensor out) {
+    MatMul(groups, x, weights, gate_up);
+    SwiGlu(gate_up, out);
+  }
   // to = from; same shape and type.
   virtual void CopyRows(Tensor from, Tensor to) = 0;
   // The same for memory of another device, in two steps: what is enqueued between them runs beside

@@ -196,6 +196,12 @@ class CudaBackend final : public Backend {
     Check(LaunchSwiGlu(Rows(gate_up), Count(out), Width(out), Rows(out), stream_));
   }
 
+  void MatMulSwiGlu(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
+                    Tensor gate_up, Tensor out) override {
+    Check(matmul_.RunSwiGlu(groups, x, static_cast<const CudaMatrix&>(weights), gate_up, out,
+                            stream_));
+  }
+
   void CopyRows(Tensor from, Tensor to) override {
     assert(to.rows == from.rows && to.cols == from.cols && to.type == from.type);
     Check(cudaMemcpyAsync(to.data, from.data, from.elements() * ElementBytes(from.type),

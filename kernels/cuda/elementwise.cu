@@ -4,6 +4,7 @@
 #include "kernels/cuda/common/bfloat16_vector.cuh"
 #include "kernels/cuda/common/dependent_launch.cuh"
 #include "kernels/cuda/common/rms_norm.cuh"
+#include "kernels/cuda/common/swiglu.cuh"
 #include "kernels/cuda/elementwise.h"
 
 namespace weir {
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kSwiGluThreads)
   BFloat16Vector::Load(gate_up + row * 2 * width + i).Unpack(gate);
   BFloat16Vector::Load(gate_up + (row * 2 + 1) * width + i).Unpack(up);
 #pragma unroll
-  for (int j = 0; j < kVector; ++j) gate[j] *= up[j] / (1.0f + __expf(-gate[j]));
+  for (int j = 0; j < kVector; ++j) gate[j] = SwiGlu(gate[j], up[j]);
   BFloat16Vector::Round(gate).Store(out + row * width + i);
 }
 

@@ -7,11 +7,13 @@
 
 #include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/decode/few_rows_matmul.h"
+#include "kernels/cuda/elementwise.h"
 
 namespace weir {
 namespace {
 
-cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, Tensor out, cudaStream_t stream) {
+cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, bool gated, Tensor out,
+                            cudaStream_t stream) {
   return LaunchFewRowsMatMul({.x = static_cast<const __nv_bfloat16*>(x.data),
                               .x_stride = x.cols,
                               .weights = weights.data(),
@@ -20,8 +22,38 @@ cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, Tensor out, cud
                               .cols = static_cast<int>(x.cols),
                               .out = out.data,
                               .out_stride = out.cols,
-                              .out_is_float32 = out.type == ElementType::kFloat32},
+                              .out_is_float32 = out.type == ElementType::kFloat32,
+                              .gated = gated},
                              stream);
+}
+
+cudaError_t EnqueueSwiGlu(Tensor gate_up, Tensor out, cudaStream_t stream) {
+  return LaunchSwiGlu(static_cast<const __nv_bfloat16*>(gate_up.data), static_cast<int>(out.rows),
+                      static_cast<int>(out.cols), static_cast<__nv_bfloat16*>(out.data), stream);
+}
+
+// Calls chunk(first row, rows) for every long group, and few(first row, rows) for as many others
+// that follow one another as the kernel for few rows takes. Ends with the first error.
+template <typename Chunk, typename Few>
+absl::Status ForEachProduct(absl::Span<const RowGroup> groups, Chunk chunk, Few few) {
+  for (size_t i = 0; i < groups.size();) {
+    const int first = groups[i].first_row;
+    int rows = groups[i].rows;
+    ++i;
+    absl::Status status;
+    if (rows > FewRowsMatMul::kMostRows) {
+      status = chunk(first, rows);
+    } else {
+      for (; i < groups.size() && groups[i].first_row == first + rows &&
+             rows + groups[i].rows <= FewRowsMatMul::kMostRows;
+           ++i) {
+        rows += groups[i].rows;
+      }
+      status = CudaStatus(few(first, rows), "the GPU");
+    }
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -36,25 +68,35 @@ absl::Status GroupedMatMul::Run(absl::Span<const RowGroup> groups, Tensor x,
                                 const CudaMatrix& weights, Tensor out, cudaStream_t stream) {
   assert(x.type == ElementType::kBFloat16);
   assert(weights.cols() == x.cols && weights.rows() == out.cols);
-  for (size_t i = 0; i < groups.size();) {
-    const int first = groups[i].first_row;
-    int rows = groups[i].rows;
-    ++i;
-    absl::Status status;
-    if (rows > FewRowsMatMul::kMostRows) {
-      status = blas_->Run(x.Rows(first, rows), weights.data(), out.Rows(first, rows), stream);
-    } else {
-      for (; i < groups.size() && groups[i].first_row == first + rows &&
-             rows + groups[i].rows <= FewRowsMatMul::kMostRows;
-           ++i) {
-        rows += groups[i].rows;
-      }
-      status = CudaStatus(
-          MultiplyFewRows(x.Rows(first, rows), weights, out.Rows(first, rows), stream), "the GPU");
-    }
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return ForEachProduct(
+      groups,
+      [&](int first, int rows) {
+        return blas_->Run(x.Rows(first, rows), weights.data(), out.Rows(first, rows), stream);
+      },
+      [&](int first, int rows) {
+        return MultiplyFewRows(x.Rows(first, rows), weights, /*gated=*/false, out.Rows(first, rows),
+                               stream);
+      });
+}
+
+absl::Status GroupedMatMul::RunSwiGlu(absl::Span<const RowGroup> groups, Tensor x,
+                                      const CudaMatrix& weights, Tensor gate_up, Tensor out,
+                                      cudaStream_t stream) {
+  assert(x.type == ElementType::kBFloat16);
+  assert(weights.cols() == x.cols && weights.rows() == gate_up.cols);
+  assert(gate_up.cols == 2 * out.cols);
+  return ForEachProduct(
+      groups,
+      [&](int first, int rows) {
+        const Tensor both = gate_up.Rows(first, rows);
+        absl::Status status = blas_->Run(x.Rows(first, rows), weights.data(), both, stream);
+        if (!status.ok()) return status;
+        return CudaStatus(EnqueueSwiGlu(both, out.Rows(first, rows), stream), "the GPU");
+      },
+      [&](int first, int rows) {
+        return MultiplyFewRows(x.Rows(first, rows), weights, /*gated=*/true, out.Rows(first, rows),
+                               stream);
+      });
 }
 
 }  // namespace weir

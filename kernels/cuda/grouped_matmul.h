@@ -27,6 +27,10 @@ class GroupedMatMul {
   // out[r] = weights * x[r] for every row of every group.
   absl::Status Run(absl::Span<const RowGroup> groups, Tensor x, const CudaMatrix& weights,
                    Tensor out, cudaStream_t stream);
+  // out[r] = silu(gate) * up of the same, where weights' rows are gate | up. Long groups leave
+  // [gate | up] in `gate_up`, few rows nothing.
+  absl::Status RunSwiGlu(absl::Span<const RowGroup> groups, Tensor x, const CudaMatrix& weights,
+                         Tensor gate_up, Tensor out, cudaStream_t stream);
 
  private:
   explicit GroupedMatMul(std::unique_ptr<BlasMatMul> blas) : blas_(std::move(blas)) {}

@@ -175,9 +175,9 @@ absl::Status LlamaForward::FeedForward(Communicator& communicator, const Part& p
   if (!status.ok()) return status;
   Backend& backend = model_->backend();
   const Tensor normed = normed_.Rows(part.first_row, part.rows);
-  const Tensor gate_up = gate_up_.Rows(part.first_row, part.rows);
-  backend.MatMul(part.groups, normed, *weights.gate_up, gate_up);
-  backend.SwiGlu(gate_up, activated_.Rows(part.first_row, part.rows));
+  backend.MatMulSwiGlu(part.groups, normed, *weights.gate_up,
+                       gate_up_.Rows(part.first_row, part.rows),
+                       activated_.Rows(part.first_row, part.rows));
   return MultiplyAndSum(communicator, part, activated_, *weights.down);
 }
 

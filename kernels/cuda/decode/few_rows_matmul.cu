@@ -4,6 +4,9 @@
 // and what the warps have is added in the end, warp by warp. That is the whole order of the sum,
 // and it knows nothing of rows or of the number of outputs in a block.
 //
+// Gated, a tile's 16 outputs are 8 of the gate and the same 8 of what it gates, so that the lanes
+// that store find both.
+//
 // The order of columns inside of a product is free if both operands agree, so a lane uses what one
 // 16-byte load brings, 8 neighbouring columns, as its share of two products. No lane needs what
 // another has loaded: each keeps a ring of copies in flight from its weights to its own places in
@@ -16,6 +19,7 @@
 
 #include "kernels/cuda/common/dependent_launch.cuh"
 #include "kernels/cuda/common/device_attribute.h"
+#include "kernels/cuda/common/swiglu.cuh"
 #include "kernels/cuda/decode/few_rows_matmul.h"
 #include "kernels/cuda/decode/mma.cuh"
 
@@ -59,14 +63,15 @@ __device__ void WaitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// One block: 16 * kWeightTiles outputs of up to 8 * kRowTiles rows.
-template <int kWeightTiles, int kRowTiles>
+// One block: 16 * kWeightTiles products, or half as many gated ones, of up to 8 * kRowTiles rows.
+template <bool kGated, int kWeightTiles, int kRowTiles>
 __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ FewRowsMatMul work) {
-  constexpr int kOutputs = kWeightTiles * kTileOutputs;
+  constexpr int kTileStored = kGated ? kTileOutputs / 2 : kTileOutputs;
+  constexpr int kOutputs = kWeightTiles * kTileStored;
   constexpr int kWeightRows = 2 * kWeightTiles;  // of a lane
   constexpr int kStages = kRingPieces / (2 * kWeightRows);
-  constexpr int kSumStride = kOutputs + 4;  // no two lanes' sums meet in a bank
+  constexpr int kSumStride = kWeightTiles * kTileOutputs + 4;  // no two lanes' meet in a bank
   static_assert(kStages * 2 * kWeightRows == kRingPieces);
   static_assert(kTileRows * kRowTiles * kSumStride * sizeof(float) <= kWarpPieces * sizeof(uint4));
   extern __shared__ uint4 shared[];
@@ -82,9 +87,9 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
   const __nv_bfloat16* weights[kWeightRows];
 #pragma unroll
   for (int i = 0; i < kWeightRows; ++i) {
-    weights[i] =
-        work.weights +
-        static_cast<int64_t>(min(first_output + i * 8 + group, work.outputs - 1)) * work.cols;
+    const int output = first_output + (kGated ? i / 2 : i) * 8 + group;
+    const int64_t row = min(output, work.outputs - 1) + (kGated ? i % 2 * work.outputs : 0);
+    weights[i] = work.weights + row * work.cols;
   }
   const uint64_t policy = ReadOncePolicy();
   const auto fetch = [&](int step, int stage) {
@@ -171,15 +176,24 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     }
   }
   __syncthreads();
+  const auto sum_at = [&](int place) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int from = 0; from < kWarps; ++from) sum += warp_sums(from)[place];
+    return sum;
+  };
   for (int i = threadIdx.x; i < work.rows * kOutputs; i += kThreads) {
     const int row = i / kOutputs;
     const int output = i % kOutputs;
     if (first_output + output >= work.outputs) continue;
-    float sum = 0.0f;
-#pragma unroll
-    for (int from = 0; from < kWarps; ++from) sum += warp_sums(from)[row * kSumStride + output];
+    const int place = row * kSumStride + output / kTileStored * kTileOutputs + output % kTileStored;
     const int64_t to = row * work.out_stride + first_output + output;
-    if (work.out_is_float32) {
+    const float sum = sum_at(place);
+    if constexpr (kGated) {
+      const float gate = __bfloat162float(__float2bfloat16(sum));
+      const float up = __bfloat162float(__float2bfloat16(sum_at(place + kTileStored)));
+      static_cast<__nv_bfloat16*>(work.out)[to] = __float2bfloat16(SwiGlu(gate, up));
+    } else if (work.out_is_float32) {
       static_cast<float*>(work.out)[to] = sum;
     } else {
       static_cast<__nv_bfloat16*>(work.out)[to] = __float2bfloat16(sum);
@@ -192,11 +206,12 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
 // comes from the second cache at half the price. Elsewhere it is no worse a guess than another. No
 // result depends on this choice.
 int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
+  const int products = work.gated ? 2 * work.outputs : work.outputs;
   int best = 0;
   int64_t best_cost = 0;
   for (int tiles = 1; tiles <= kMostWeightTiles; ++tiles) {
     const int outputs = tiles * kTileOutputs;
-    const int64_t blocks = (work.outputs + outputs - 1) / outputs;
+    const int64_t blocks = (products + outputs - 1) / outputs;
     const int64_t rounds = (blocks + 2 * multiprocessors - 1) / (2 * multiprocessors);
     const int64_t cost = rounds * (2 * outputs + work.rows);
     if (best > 0 && cost >= best_cost) continue;
@@ -206,27 +221,35 @@ int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
   return best;
 }
 
-template <int kWeightTiles, int kRowTiles>
+template <bool kGated, int kWeightTiles, int kRowTiles>
 cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
-  const auto kernel = FewRowsKernel<kWeightTiles, kRowTiles>;
+  const auto kernel = FewRowsKernel<kGated, kWeightTiles, kRowTiles>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (error != cudaSuccess) return error;
-  const int outputs = kWeightTiles * kTileOutputs;
+  const int outputs = kWeightTiles * (kGated ? kTileOutputs / 2 : kTileOutputs);
   return LaunchDependent(kernel, dim3((work.outputs + outputs - 1) / outputs), dim3(kThreads),
                          kSharedBytes, stream, work);
 }
 
-template <int kRowTiles>
+template <bool kGated, int kRowTiles>
 cudaError_t LaunchTiled(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
   if constexpr (kRowTiles <= 4) {
     const int tiles = ChooseWeightTiles(work, multiprocessors);
-    if (tiles == 1) return Launch<1, kRowTiles>(work, stream);
-    if (tiles == 3) return Launch<3, kRowTiles>(work, stream);
+    if (tiles == 1) return Launch<kGated, 1, kRowTiles>(work, stream);
+    if (tiles == 3) return Launch<kGated, 3, kRowTiles>(work, stream);
   }
   // Of 8 tiles of rows: sums of 3 by 8 have no room in registers, and a block of 1 by 8 would
   // read four times as much of x as of weights.
-  return Launch<2, kRowTiles>(work, stream);
+  return Launch<kGated, 2, kRowTiles>(work, stream);
+}
+
+template <bool kGated>
+cudaError_t LaunchRows(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
+  if (work.rows <= 8) return LaunchTiled<kGated, 1>(work, multiprocessors, stream);
+  if (work.rows <= 16) return LaunchTiled<kGated, 2>(work, multiprocessors, stream);
+  if (work.rows <= 32) return LaunchTiled<kGated, 4>(work, multiprocessors, stream);
+  return LaunchTiled<kGated, 8>(work, multiprocessors, stream);
 }
 
 }  // namespace
@@ -234,6 +257,7 @@ cudaError_t LaunchTiled(const FewRowsMatMul& work, int multiprocessors, cudaStre
 cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) {
   assert(work.rows >= 1 && work.rows <= FewRowsMatMul::kMostRows);
   assert(work.outputs >= 1);
+  assert(!work.gated || !work.out_is_float32);
   assert(work.cols >= kPieceCols && work.cols % kPieceCols == 0);
   assert(work.x_stride % kPieceCols == 0);
   assert(reinterpret_cast<uintptr_t>(work.x) % sizeof(uint4) == 0);
@@ -241,10 +265,8 @@ cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) 
   int multiprocessors = 0;
   const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
   if (error != cudaSuccess) return error;
-  if (work.rows <= 8) return LaunchTiled<1>(work, multiprocessors, stream);
-  if (work.rows <= 16) return LaunchTiled<2>(work, multiprocessors, stream);
-  if (work.rows <= 32) return LaunchTiled<4>(work, multiprocessors, stream);
-  return LaunchTiled<8>(work, multiprocessors, stream);
+  return work.gated ? LaunchRows<true>(work, multiprocessors, stream)
+                    : LaunchRows<false>(work, multiprocessors, stream);
 }
 
 }  // namespace weir

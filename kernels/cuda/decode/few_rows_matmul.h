@@ -12,6 +12,10 @@ namespace weir {
 //
 //   out[r][n] = sum over k of x[r][k] * weights[n][k]
 //
+// or, gated, with gate and up the two halves of the weights' products, each rounded to bfloat16,
+//
+//   out[r][n] = silu(gate[r][n]) * up[r][n]
+//
 // Products are added in float32, in an order that depends on `cols` alone: a row's result is the
 // same bits whatever other rows there are, and however many.
 struct FewRowsMatMul {
@@ -19,13 +23,14 @@ struct FewRowsMatMul {
 
   const __nv_bfloat16* x;        // [rows][cols], 16-byte aligned
   int64_t x_stride;              // between rows, in elements; a multiple of 8
-  const __nv_bfloat16* weights;  // [outputs][cols], 16-byte aligned
+  const __nv_bfloat16* weights;  // [outputs][cols]; gated, [2][outputs][cols]; 16-byte aligned
   int rows;                      // 1 to kMostRows
   int outputs;                   // at least 1
   int cols;                      // a multiple of 8, at least 8
   void* out;                     // [rows][outputs], bfloat16 or float32; overlaps neither operand
   int64_t out_stride;            // between rows, in elements
-  bool out_is_float32;
+  bool out_is_float32;           // not if gated
+  bool gated;
 };
 
 // Enqueues the product on the current device, of compute capability 8.0 or newer: one launch,

@@ -119,6 +119,29 @@ TEST_F(CudaBackendTest, ProductsOfGroups) {
   EXPECT_LT(RelativeError(Read(rounded), expected), 4e-3);
 }
 
+// The same bits as products and SwiGLU one after the other, in single rows and in a chunk.
+TEST_F(CudaBackendTest, GatedProductsOfGroups) {
+  std::mt19937 random(5);
+  constexpr int kCols = 576;
+  constexpr int kRows = 150;
+  for (const int width : {8, 200, 1544}) {
+    const std::vector<float> x = RandomBFloat16s(random, kRows * kCols);
+    const std::vector<float> weights = RandomBFloat16s(random, int64_t{2} * width * kCols, 0.1f);
+    const std::unique_ptr<Matrix> matrix = MakeMatrix(weights, kCols);
+    const Tensor in = MakeTensor(x, kCols);
+    std::vector<RowGroup> groups = {{0, 100}};
+    for (int row = 100; row < kRows; ++row) groups.push_back({row, 1});
+
+    const Tensor gate_up = Poisoned(kRows, 2 * width);
+    const Tensor apart = Poisoned(kRows, width);
+    backend_->MatMul(groups, in, *matrix, gate_up);
+    backend_->SwiGlu(gate_up, apart);
+    const Tensor together = Poisoned(kRows, width);
+    backend_->MatMulSwiGlu(groups, in, *matrix, Poisoned(kRows, 2 * width), together);
+    EXPECT_EQ(Read(together), Read(apart)) << width;
+  }
+}
+
 TEST_F(CudaBackendTest, KeepsAndRecallsRowsInARecordedStep) {
   std::mt19937 random(4);
   constexpr int kWidth = 64;

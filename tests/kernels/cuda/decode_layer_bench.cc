@@ -134,8 +134,11 @@ class Model {
     }
     if (parts.products) backend_->MatMul(groups_, attention_, *layer.output, delta_);
     if (parts.elementwise) backend_->AddRmsNorm(residual_, delta_, norm_, 1e-5f, normed_);
-    if (parts.products) backend_->MatMul(groups_, normed_, *layer.gate_up, gate_up_);
-    if (parts.elementwise) backend_->SwiGlu(gate_up_, activated_);
+    if (parts.elementwise) {
+      backend_->MatMulSwiGlu(groups_, normed_, *layer.gate_up, gate_up_, activated_);
+    } else if (parts.products) {
+      backend_->MatMul(groups_, normed_, *layer.gate_up, gate_up_);
+    }
     if (parts.products) backend_->MatMul(groups_, activated_, *layer.down, delta_);
     if (parts.elementwise) backend_->AddRmsNorm(residual_, delta_, norm_, 1e-5f, normed_);
   }

@@ -40,22 +40,58 @@ std::vector<__nv_bfloat16> Rows(std::mt19937& random, int rows, int cols, int64_
 float ToFloat(float value) { return value; }
 float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
 
+// A sum that is to be found, and how far from it may be what was computed in float32.
+struct Sum {
+  double value = 0.0;
+  double error = 0.0;
+};
+
+Sum DotProduct(const __nv_bfloat16* x, const __nv_bfloat16* weights, int cols) {
+  Sum sum;
+  double magnitude = 0.0;
+  for (int col = 0; col < cols; ++col) {
+    const double product = static_cast<double>(ToFloat(x[col])) * ToFloat(weights[col]);
+    sum.value += product;
+    magnitude += std::abs(product);
+  }
+  sum.error = std::ldexp(magnitude, -20);
+  return sum;
+}
+
+Sum Rounded(Sum sum) {
+  sum.error += std::ldexp(std::abs(sum.value), -8);
+  return sum;
+}
+
+// The slope of silu is at most 1.1.
+Sum Gated(const Sum& gate, const Sum& up) {
+  const double silu = gate.value / (1.0 + std::exp(-gate.value));
+  return {silu * up.value, 1.1 * gate.error * (std::abs(up.value) + up.error) +
+                               std::abs(silu) * up.error +
+                               std::ldexp(std::abs(silu * up.value), -18)};
+}
+
 // The product of random operands is right, and nothing else is written.
 template <typename Out>
-void ExpectRight(std::mt19937& random, int rows, int outputs, int cols) {
+void ExpectRight(std::mt19937& random, int rows, int outputs, int cols, bool gated = false) {
   SCOPED_TRACE(testing::Message() << rows << " rows, " << outputs << " outputs, " << cols
-                                  << " columns, " << sizeof(Out) << " bytes");
+                                  << " columns, " << sizeof(Out) << " bytes"
+                                  << (gated ? ", gated" : ""));
   const int64_t x_stride = cols + 8 * static_cast<int>(random() % 3);
   const int64_t out_stride = outputs + static_cast<int>(random() % 3);
   const std::vector<__nv_bfloat16> x = Rows(random, rows, cols, x_stride);
-  const std::vector<__nv_bfloat16> weights = Values(random, int64_t{outputs} * cols);
+  // Gates of a few units, where silu is neither nothing nor everything.
+  const std::vector<__nv_bfloat16> weights =
+      gated ? Values(random, int64_t{2} * outputs * cols, 1.5f / std::sqrt(cols))
+            : Values(random, int64_t{outputs} * cols);
   const DeviceArray<__nv_bfloat16> device_x(x), device_weights(weights);
   DeviceArray<Out> device_out(rows * out_stride + 64);
   device_out.FillBytes(0xff);
   CheckCuda(cudaDeviceSynchronize());
-  CheckCuda(LaunchFewRowsMatMul({device_x.data(), x_stride, device_weights.data(), rows, outputs,
-                                 cols, device_out.data(), out_stride, sizeof(Out) == sizeof(float)},
-                                nullptr));
+  CheckCuda(
+      LaunchFewRowsMatMul({device_x.data(), x_stride, device_weights.data(), rows, outputs, cols,
+                           device_out.data(), out_stride, sizeof(Out) == sizeof(float), gated},
+                          nullptr));
   const std::vector<Out> out = device_out.Read();
   const std::vector<uint8_t> poison(sizeof(Out), 0xff);
   int wrong = 0;
@@ -66,18 +102,15 @@ void ExpectRight(std::mt19937& random, int rows, int outputs, int cols) {
       if (std::memcmp(&out[i], poison.data(), sizeof(Out)) == 0) continue;
       ADD_FAILURE() << "written outside: row " << row << ", output " << output;
     } else {
-      double want = 0.0, magnitude = 0.0;
-      for (int col = 0; col < cols; ++col) {
-        const double product = static_cast<double>(ToFloat(x[row * x_stride + col])) *
-                               ToFloat(weights[output * cols + col]);
-        want += product;
-        magnitude += std::abs(product);
-      }
-      // Sums in float32, and one rounding to the output's type.
-      const double rounding = sizeof(Out) == sizeof(float) ? 0.0 : std::ldexp(std::abs(want), -8);
-      if (std::abs(ToFloat(out[i]) - want) <= std::ldexp(magnitude, -20) + rounding) continue;
+      const auto product = [&](int64_t weight_row) {
+        return DotProduct(&x[row * x_stride], &weights[weight_row * cols], cols);
+      };
+      const Sum sum = gated ? Gated(Rounded(product(output)), Rounded(product(outputs + output)))
+                            : product(output);
+      const Sum want = sizeof(Out) == sizeof(float) ? sum : Rounded(sum);
+      if (std::abs(ToFloat(out[i]) - want.value) <= want.error) continue;
       ADD_FAILURE() << "row " << row << ", output " << output << ": got " << ToFloat(out[i])
-                    << ", want " << want;
+                    << ", want " << want.value;
     }
     if (++wrong == 10) return;
   }
@@ -95,6 +128,7 @@ TEST_P(FewRowsMatMulReferenceTest, Matches) {
     const int outputs = output_counts[random() % std::size(output_counts)];
     ExpectRight<float>(random, rows, outputs, cols);
     ExpectRight<__nv_bfloat16>(random, rows, outputs, cols);
+    ExpectRight<__nv_bfloat16>(random, rows, outputs, cols, /*gated=*/true);
   }
 }
 
@@ -108,6 +142,8 @@ TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
   for (const int rows : {1, 8, 13, 32, 50}) {
     for (const int outputs : {4096, 6144, 6113, 9999}) {
       ExpectRight<float>(random, rows, outputs, rows == 8 ? 1096 : 264);
+      ExpectRight<__nv_bfloat16>(random, rows, outputs / 2, rows == 8 ? 1096 : 264,
+                                 /*gated=*/true);
     }
   }
 }
