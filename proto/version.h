@@ -4,7 +4,7 @@
 namespace weir {
 
 // Version of Weir. Coordinator and workers of one deployment have the same.
-inline constexpr char kVersion[] = "0.1.0";
+inline constexpr char kVersion[] = "0.2.0";
 
 }  // namespace weir
 

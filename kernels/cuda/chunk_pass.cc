@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/bfloat16_tensor.h"
 #include "kernels/cuda/prefill/chunk_attention.h"
 #include "kernels/cuda/prefill/chunk_attention_sm90.h"
 #include "kernels/cuda/prefill/chunk_preparation.h"
@@ -12,8 +13,7 @@ namespace {
 
 const __nv_bfloat16* Keys(const ChunkPass& pass) {
   const KvShape& shape = pass.kv.shape();
-  return static_cast<const __nv_bfloat16*>(pass.qkv.data) +
-         int64_t{shape.query_heads} * shape.head_dim;
+  return BFloat16s(pass.qkv) + int64_t{shape.query_heads} * shape.head_dim;
 }
 
 const __nv_bfloat16* Values(const ChunkPass& pass) {
@@ -57,7 +57,7 @@ ChunkAttention DescribeAttention(const ChunkPass& pass, const LayerSlots& slots,
       .own_values = {Values(pass), pass.qkv.cols, dim},
       .cached_key_norms = scratch.cached_key_norms,
       .own_key_norms = scratch.own_key_norms,
-      .out = static_cast<__nv_bfloat16*>(out.data),
+      .out = BFloat16s(out),
       .out_stride = out.cols,
       .log2_normalizers = scratch.log2_normalizers,
       .column_sums = scratch.column_sums,
@@ -76,7 +76,7 @@ cudaError_t EnqueueChunkAttention(const ChunkPass& pass, Tensor out, cudaStream_
                           .query_heads = shape.query_heads,
                           .kv_heads = shape.kv_heads,
                           .head_dim = shape.head_dim,
-                          .qkv = static_cast<const __nv_bfloat16*>(pass.qkv.data),
+                          .qkv = BFloat16s(pass.qkv),
                           .qkv_stride = pass.qkv.cols,
                           .rotated = scratch.rotated_rows,
                           .key_norms = scratch.own_key_norms};

@@ -13,6 +13,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/bfloat16_tensor.h"
 #include "kernels/cuda/chunk_pass.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kv_storage.h"
@@ -32,11 +33,6 @@ namespace weir {
 namespace {
 
 const CudaStep& OnDevice(const DeviceStep& step) { return static_cast<const CudaStep&>(step); }
-
-__nv_bfloat16* Rows(Tensor x) {
-  assert(x.type == ElementType::kBFloat16);
-  return static_cast<__nv_bfloat16*>(x.data);
-}
 
 int Width(Tensor x) { return static_cast<int>(x.cols); }
 int Count(Tensor x) { return static_cast<int>(x.rows); }
@@ -173,18 +169,18 @@ class CudaBackend final : public Backend {
     if (out.type == ElementType::kFloat32) {
       Check(LaunchEmbed(matrix.data(), tokens, Count(out), Width(out), out.f32(), stream_));
     } else {
-      Check(LaunchEmbed(matrix.data(), tokens, Count(out), Width(out), Rows(out), stream_));
+      Check(LaunchEmbed(matrix.data(), tokens, Count(out), Width(out), BFloat16s(out), stream_));
     }
   }
 
   void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor out) override {
-    Check(LaunchRmsNorm(x.f32(), nullptr, weight.f32(), epsilon, Count(x), Width(x), Rows(out),
+    Check(LaunchRmsNorm(x.f32(), nullptr, weight.f32(), epsilon, Count(x), Width(x), BFloat16s(out),
                         stream_));
   }
 
   void AddRmsNorm(Tensor x, Tensor delta, Tensor weight, float epsilon, Tensor out) override {
-    Check(LaunchRmsNorm(x.f32(), Rows(delta), weight.f32(), epsilon, Count(x), Width(x), Rows(out),
-                        stream_));
+    Check(LaunchRmsNorm(x.f32(), BFloat16s(delta), weight.f32(), epsilon, Count(x), Width(x),
+                        BFloat16s(out), stream_));
   }
 
   void MatMul(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
@@ -193,7 +189,7 @@ class CudaBackend final : public Backend {
   }
 
   void SwiGlu(Tensor gate_up, Tensor out) override {
-    Check(LaunchSwiGlu(Rows(gate_up), Count(out), Width(out), Rows(out), stream_));
+    Check(LaunchSwiGlu(BFloat16s(gate_up), Count(out), Width(out), BFloat16s(out), stream_));
   }
 
   void MatMulSwiGlu(absl::Span<const RowGroup> groups, Tensor x, const Matrix& weights,
@@ -221,13 +217,13 @@ class CudaBackend final : public Backend {
     const CudaStep& device_step = OnDevice(step);
     // A decode step's sequences are rows, and a recording of it serves any number of them.
     const int count = device_step.chunk() != nullptr ? 1 : Count(x);
-    Check(LaunchCopyRows(Rows(x), device_step.last_rows(), count, Width(x), Rows(kept),
+    Check(LaunchCopyRows(BFloat16s(x), device_step.last_rows(), count, Width(x), BFloat16s(kept),
                          device_step.kept_slots(), stream_));
   }
 
   void RecallLastRows(const DeviceStep& step, Tensor kept, Tensor out) override {
-    Check(LaunchCopyRows(Rows(kept), OnDevice(step).cache_slots(), Count(out), Width(out),
-                         Rows(out), nullptr, stream_));
+    Check(LaunchCopyRows(BFloat16s(kept), OnDevice(step).cache_slots(), Count(out), Width(out),
+                         BFloat16s(out), nullptr, stream_));
   }
 
   void Attend(KvStorage& kv, int layer, const DeviceStep& step, Tensor qkv, Tensor out,
@@ -240,9 +236,9 @@ class CudaBackend final : public Backend {
     DecodeAttention attention = storage.decode_attention(layer);
     attention.sequences = Count(qkv);
     attention.sequence = OnDevice(step).decodes();
-    attention.qkv = Rows(qkv);
+    attention.qkv = BFloat16s(qkv);
     attention.qkv_stride = qkv.cols;
-    attention.out = Rows(out);
+    attention.out = BFloat16s(out);
     attention.out_stride = out.cols;
     // Only the next step needs scores and admission. Recorded, they are a branch beside what
     // follows, up to the next layer's attention, which uses the same scratch.

@@ -1,10 +1,9 @@
 #include "kernels/cuda/grouped_matmul.h"
 
-#include <cuda_bf16.h>
-
 #include <cassert>
 #include <cstddef>
 
+#include "kernels/cuda/bfloat16_tensor.h"
 #include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/decode/few_rows_matmul.h"
 #include "kernels/cuda/elementwise.h"
@@ -14,7 +13,7 @@ namespace {
 
 cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, bool gated, Tensor out,
                             cudaStream_t stream) {
-  return LaunchFewRowsMatMul({.x = static_cast<const __nv_bfloat16*>(x.data),
+  return LaunchFewRowsMatMul({.x = BFloat16s(x),
                               .x_stride = x.cols,
                               .weights = weights.data(),
                               .rows = static_cast<int>(x.rows),
@@ -25,11 +24,6 @@ cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, bool gated, Ten
                               .out_is_float32 = out.type == ElementType::kFloat32,
                               .gated = gated},
                              stream);
-}
-
-cudaError_t EnqueueSwiGlu(Tensor gate_up, Tensor out, cudaStream_t stream) {
-  return LaunchSwiGlu(static_cast<const __nv_bfloat16*>(gate_up.data), static_cast<int>(out.rows),
-                      static_cast<int>(out.cols), static_cast<__nv_bfloat16*>(out.data), stream);
 }
 
 // Calls chunk(first row, rows) for every long group, and few(first row, rows) for as many others
@@ -66,7 +60,6 @@ absl::StatusOr<GroupedMatMul> GroupedMatMul::Create() {
 
 absl::Status GroupedMatMul::Run(absl::Span<const RowGroup> groups, Tensor x,
                                 const CudaMatrix& weights, Tensor out, cudaStream_t stream) {
-  assert(x.type == ElementType::kBFloat16);
   assert(weights.cols() == x.cols && weights.rows() == out.cols);
   return ForEachProduct(
       groups,
@@ -82,7 +75,6 @@ absl::Status GroupedMatMul::Run(absl::Span<const RowGroup> groups, Tensor x,
 absl::Status GroupedMatMul::RunSwiGlu(absl::Span<const RowGroup> groups, Tensor x,
                                       const CudaMatrix& weights, Tensor gate_up, Tensor out,
                                       cudaStream_t stream) {
-  assert(x.type == ElementType::kBFloat16);
   assert(weights.cols() == x.cols && weights.rows() == gate_up.cols);
   assert(gate_up.cols == 2 * out.cols);
   return ForEachProduct(
@@ -91,7 +83,9 @@ absl::Status GroupedMatMul::RunSwiGlu(absl::Span<const RowGroup> groups, Tensor 
         const Tensor both = gate_up.Rows(first, rows);
         absl::Status status = blas_->Run(x.Rows(first, rows), weights.data(), both, stream);
         if (!status.ok()) return status;
-        return CudaStatus(EnqueueSwiGlu(both, out.Rows(first, rows), stream), "the GPU");
+        return CudaStatus(LaunchSwiGlu(BFloat16s(both), rows, static_cast<int>(out.cols),
+                                       BFloat16s(out.Rows(first, rows)), stream),
+                          "the GPU");
       },
       [&](int first, int rows) {
         return MultiplyFewRows(x.Rows(first, rows), weights, /*gated=*/true, out.Rows(first, rows),

@@ -129,7 +129,7 @@ class LlamaForward {
   Tensor qkv_;         // [(query_heads + 2 kv_heads) * head_dim]
   Tensor attention_;   // [query_heads * head_dim]
   Tensor row_scores_;  // float32 [kv_heads, max_rows]
-  Tensor gate_up_;     // [2 * feed_forward]
+  Tensor gate_up_;     // [2 * feed_forward], scratch of MatMulSwiGlu
   Tensor activated_;   // [feed_forward]
 
   Tensor own_normed_;                  // what normed_ is without a group that shares rows

@@ -4,8 +4,8 @@
 // and what the warps have is added in the end, warp by warp. That is the whole order of the sum,
 // and it knows nothing of rows or of the number of outputs in a block.
 //
-// Gated, a tile's 16 outputs are 8 of the gate and the same 8 of what it gates, so that the lanes
-// that store find both.
+// Gated, a tile's 16 products are 8 of the gate and the same 8 of what it gates, so that the block
+// that adds them up has both.
 //
 // The order of columns inside of a product is free if both operands agree, so a lane uses what one
 // 16-byte load brings, 8 neighbouring columns, as its share of two products. No lane needs what
@@ -31,7 +31,7 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kPieceCols = 8;                  // of one 16-byte load
 constexpr int kHalfCols = 4 * kPieceCols;      // the 4 lanes that share a weight row
 constexpr int kStepCols = 2 * kHalfCols;       // 128 bytes of a row, what memory likes to read
-constexpr int kTileOutputs = 16;               // of one product
+constexpr int kTileProducts = 16;              // of one product
 constexpr int kTileRows = 8;                   // likewise
 constexpr int kMostWeightTiles = 3;            // of a block
 constexpr int kRingPieces = 24;                // of a lane
@@ -67,11 +67,11 @@ __device__ void WaitForCopies() {
 template <bool kGated, int kWeightTiles, int kRowTiles>
 __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ FewRowsMatMul work) {
-  constexpr int kTileStored = kGated ? kTileOutputs / 2 : kTileOutputs;
+  constexpr int kTileStored = kGated ? kTileProducts / 2 : kTileProducts;
   constexpr int kOutputs = kWeightTiles * kTileStored;
   constexpr int kWeightRows = 2 * kWeightTiles;  // of a lane
   constexpr int kStages = kRingPieces / (2 * kWeightRows);
-  constexpr int kSumStride = kWeightTiles * kTileOutputs + 4;  // no two lanes' meet in a bank
+  constexpr int kSumStride = kWeightTiles * kTileProducts + 4;  // no two lanes' meet in a bank
   static_assert(kStages * 2 * kWeightRows == kRingPieces);
   static_assert(kTileRows * kRowTiles * kSumStride * sizeof(float) <= kWarpPieces * sizeof(uint4));
   extern __shared__ uint4 shared[];
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int row = tile * kTileRows + lane % 4 * 2 + j % 2;
-        const int output = i * kTileOutputs + j / 2 * 8 + group;
+        const int output = i * kTileProducts + j / 2 * 8 + group;
         warp_sums(warp)[row * kSumStride + output] = sums[i][tile][j];
       }
     }
@@ -186,7 +186,8 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     const int row = i / kOutputs;
     const int output = i % kOutputs;
     if (first_output + output >= work.outputs) continue;
-    const int place = row * kSumStride + output / kTileStored * kTileOutputs + output % kTileStored;
+    const int place =
+        row * kSumStride + output / kTileStored * kTileProducts + output % kTileStored;
     const int64_t to = row * work.out_stride + first_output + output;
     const float sum = sum_at(place);
     if constexpr (kGated) {
@@ -210,10 +211,10 @@ int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
   int best = 0;
   int64_t best_cost = 0;
   for (int tiles = 1; tiles <= kMostWeightTiles; ++tiles) {
-    const int outputs = tiles * kTileOutputs;
-    const int64_t blocks = (products + outputs - 1) / outputs;
+    const int block_products = tiles * kTileProducts;
+    const int64_t blocks = (products + block_products - 1) / block_products;
     const int64_t rounds = (blocks + 2 * multiprocessors - 1) / (2 * multiprocessors);
-    const int64_t cost = rounds * (2 * outputs + work.rows);
+    const int64_t cost = rounds * (2 * block_products + work.rows);
     if (best > 0 && cost >= best_cost) continue;
     best = tiles;
     best_cost = cost;
@@ -227,7 +228,7 @@ cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (error != cudaSuccess) return error;
-  const int outputs = kWeightTiles * (kGated ? kTileOutputs / 2 : kTileOutputs);
+  const int outputs = kWeightTiles * (kGated ? kTileProducts / 2 : kTileProducts);
   return LaunchDependent(kernel, dim3((work.outputs + outputs - 1) / outputs), dim3(kThreads),
                          kSharedBytes, stream, work);
 }

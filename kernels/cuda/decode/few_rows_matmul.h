@@ -30,7 +30,7 @@ struct FewRowsMatMul {
   void* out;                     // [rows][outputs], bfloat16 or float32; overlaps neither operand
   int64_t out_stride;            // between rows, in elements
   bool out_is_float32;           // not if gated
-  bool gated;
+  bool gated = false;            // the second of the two above
 };
 
 // Enqueues the product on the current device, of compute capability 8.0 or newer: one launch,

@@ -25,10 +25,10 @@ __global__ void __launch_bounds__(kNormThreads)
     own[0] = {bits.x, bits.y};
     own[1] = {bits.z, bits.w};
   };
-  // Groups are numbered so that neighbouring threads send neighbouring packets: a warp's cross the
-  // link as whole lines.
+  // The first halves of all vectors, then the second ones: what neighbouring threads send lies side
+  // by side, so that a warp's packets fill the lines that cross the link.
   const int64_t vectors = static_cast<int64_t>(gridDim.x) * work.width / kVector;
-  const auto group_of = [&](int i, int j) { return (offset + i) / kVector + j * vectors; };
+  const auto place_of = [&](int i, int half) { return (offset + i) / kVector + half * vectors; };
   // A thread's first vector, for usual widths its only one, is loaded while the call is counted.
   const int first = static_cast<int>(threadIdx.x) * kVector;
   uint2 first_own[kVectorGroups] = {};
@@ -38,15 +38,15 @@ __global__ void __launch_bounds__(kNormThreads)
   for (int i = first; i < work.width; i += kNormThreads * kVector) {
     uint2 own[kVectorGroups] = {first_own[0], first_own[1]};
     if (i != first) load_own(i, own);
-    for (int j = 0; j < kVectorGroups; ++j) call.Send(group_of(i, j), own[j]);
+    for (int j = 0; j < kVectorGroups; ++j) call.Send(place_of(i, j), own[j]);
   }
 
   const auto sum = [&](int i) {
     uint2 own[kVectorGroups] = {first_own[0], first_own[1]};
     if (i != first) load_own(i, own);
     Group sums[kVectorGroups];
-    const int64_t groups[kVectorGroups] = {group_of(i, 0), group_of(i, 1)};
-    call.Receive(groups, own, [&](int rank, const uint2* bits) {
+    const int64_t places[kVectorGroups] = {place_of(i, 0), place_of(i, 1)};
+    call.Receive(places, own, [&](int rank, const uint2* bits) {
 #pragma unroll
       for (int j = 0; j < kVectorGroups; ++j) {
         if (rank == 0) {

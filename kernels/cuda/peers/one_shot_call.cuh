@@ -65,18 +65,19 @@ class OneShotCall {
 
   __device__ bool gave_up_before() const { return gave_up_; }
 
-  // To all others; the next rank first, so that not all send to the same one at once.
-  __device__ void Send(int64_t group, uint2 bits) const {
+  // To all others, as a packet of this place in their boxes; the next rank first, so that not all
+  // send to the same one at once.
+  __device__ void Send(int64_t place, uint2 bits) const {
     for (int distance = 1; distance < ranks_.ranks; ++distance) {
       const int peer = (ranks_.rank + distance) % ranks_.ranks;
-      StorePacket(Box(peer, ranks_.rank) + group, {Join(bits), number_});
+      StorePacket(Box(peer, ranks_.rank) + place, {Join(bits), number_});
     }
   }
 
-  // Gives take(rank, bits) these groups of every rank, in rank order, waiting for the others';
-  // `own` are this rank's.
+  // Gives take(rank, bits) what every rank has sent to these places, in rank order, waiting for the
+  // others; `own` is what this rank has sent.
   template <int kCount, typename Take>
-  __device__ void Receive(const int64_t (&groups)[kCount], const uint2 (&own)[kCount],
+  __device__ void Receive(const int64_t (&places)[kCount], const uint2 (&own)[kCount],
                           Take take) const {
     Packet packets[kOneShotMostRanks][kCount];
     // All loads are on their way before the first is looked at.
@@ -85,7 +86,7 @@ class OneShotCall {
       if (!IsPeer(rank)) continue;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        packets[rank][i] = LoadPacket(Box(ranks_.rank, rank) + groups[i]);
+        packets[rank][i] = LoadPacket(Box(ranks_.rank, rank) + places[i]);
       }
     }
 #pragma unroll
@@ -95,7 +96,7 @@ class OneShotCall {
       uint2 bits[kCount];
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        bits[i] = Split(Await(packets[rank][i], Box(ranks_.rank, rank) + groups[i]));
+        bits[i] = Split(Await(packets[rank][i], Box(ranks_.rank, rank) + places[i]));
       }
       take(rank, bits);
     }

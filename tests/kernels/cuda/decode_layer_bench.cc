@@ -101,7 +101,7 @@ class Model {
   // What a step does, part by part.
   struct Parts {
     bool products = true;
-    bool elementwise = false;
+    bool elementwise = false;  // with products
     bool attention = false;
   };
   double MicrosecondsPerLayer(const Parts& parts) {
@@ -134,7 +134,7 @@ class Model {
     }
     if (parts.products) backend_->MatMul(groups_, attention_, *layer.output, delta_);
     if (parts.elementwise) backend_->AddRmsNorm(residual_, delta_, norm_, 1e-5f, normed_);
-    if (parts.elementwise) {
+    if (parts.products && parts.elementwise) {
       backend_->MatMulSwiGlu(groups_, normed_, *layer.gate_up, gate_up_, activated_);
     } else if (parts.products) {
       backend_->MatMul(groups_, normed_, *layer.gate_up, gate_up_);
