@@ -42,6 +42,9 @@ bool Eventually(const Condition& condition) {
   return true;
 }
 
+// From when a loss is known until running calls have ended.
+constexpr absl::Duration kMostUntilEnd = absl::Seconds(2);
+
 bool Works(Api& api) { return api.Generate(GoOn("the hen", 2)).ok(); }
 
 // A text that is read for longer than any test takes to break something.
@@ -91,9 +94,11 @@ TEST(FailureTest, KilledWorkersAreReplaced) {
     const std::vector<pid_t> workers = server->Children();
     ASSERT_EQ(workers.size(), 3u);
     ASSERT_TRUE(IsServing(api.channel(), kService));
+    const absl::Time killed = absl::Now();
     kill(leader ? workers.front() : workers.back(), SIGKILL);
     EXPECT_EQ(decode.End().error_code(), grpc::StatusCode::UNAVAILABLE);
     EXPECT_EQ(prefill.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_LT(absl::Now() - killed, kMostUntilEnd);
     EXPECT_TRUE(Eventually([&] { return !IsServing(api.channel(), kService); }));
     const grpc::Status lost = api.Generate(GoOn("x", 2, id));
     EXPECT_EQ(lost.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -137,9 +142,12 @@ class PartsTest : public ::testing::Test {
  protected:
   PartsTest()
       : coordinator_({"coordinator", "--port=0", "--group-port=0", "--metrics-port=0",
-                      "--tensor-parallel=3", "--stall-timeout=1"}),
+                      "--tensor-parallel=3",
+                      absl::StrCat("--stall-timeout=", absl::ToInt64Seconds(kStallTimeout))}),
         api_(coordinator_.WaitFor("serving gRPC on ")),
         group_address_(coordinator_.WaitFor("workers join at ")) {}
+
+  static constexpr absl::Duration kStallTimeout = absl::Seconds(1);
 
   std::unique_ptr<Child> StartWorker(const std::vector<std::string>& more = {}) {
     std::vector<std::string> arguments = SmallServerFlags();
@@ -184,9 +192,11 @@ TEST_F(PartsTest, StoppedWorkerEndsCallsAndComesBack) {
   for (const int rank : {0, 1}) {
     RunningCall decode(api_, GoOn("the hen", 0));
     RunningCall prefill(api_, GoOn(prompt, 1));
+    const absl::Time stopped = absl::Now();
     workers[rank]->Signal(SIGSTOP);
     EXPECT_EQ(decode.End().error_code(), grpc::StatusCode::UNAVAILABLE);
     EXPECT_EQ(prefill.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_LT(absl::Now() - stopped, kStallTimeout + kMostUntilEnd);
     EXPECT_TRUE(Eventually([&] { return !IsServing(api_.channel(), kService); }));
     EXPECT_EQ(api_.Generate(GoOn("x", 2)).error_code(), grpc::StatusCode::UNAVAILABLE);
     workers[rank]->Signal(SIGCONT);
