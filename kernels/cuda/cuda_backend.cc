@@ -109,6 +109,11 @@ class CudaBackend final : public Backend {
       return absl::UnimplementedError(absl::StrCat(
           "heads of ", shape.head_dim, " dimensions; the CUDA backend has kernels for 64 and 128"));
     }
+    if (shape.query_heads > DecodeAttention::kMostGroup * shape.kv_heads) {
+      return absl::UnimplementedError(absl::StrCat(
+          shape.query_heads, " query heads on ", shape.kv_heads,
+          " KV heads; the CUDA backend takes at most ", DecodeAttention::kMostGroup, " on each"));
+    }
     return CudaKvStorage::Allocate(shape, rope, PaddedRows(shape.sessions), stream_);
   }
 

@@ -42,7 +42,7 @@ DecodeSequence PackDecode(const SequenceStep& sequence) {
 cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t stream) {
   const int group = attention.query_heads / attention.kv_heads;
   assert(attention.head_dim == 64 || attention.head_dim == 128);
-  assert(group <= kMostGroup);
+  assert(group <= DecodeAttention::kMostGroup);
   const int head_blocks = (group + kDecodeHeads - 1) / kDecodeHeads;
   const dim3 attend_grid(DecodeAttention::Splits(attention.slots), attention.kv_heads * head_blocks,
                          attention.sequences);

@@ -79,6 +79,8 @@ struct DecodeAttention {
   DeviceRope rope;
   DecodeScratch scratch;
 
+  static constexpr int kMostGroup = 32;  // query heads of a KV head
+
   static constexpr int kKeysPerSplit = 512;
   // Blocks that share the keys of one head, for caches of this many slots.
   static constexpr int Splits(int slots) { return (slots + kKeysPerSplit) / kKeysPerSplit; }

@@ -46,7 +46,7 @@ __device__ inline void UpdateScores(const DecodeHead& head, const float* log2_su
 // Grid: (1 + parts of the slots, kv_heads, sequences). Block 0 admits, which takes longest.
 __global__ void __launch_bounds__(kFinishThreads)
     DecodeFinishKernel(const __grid_constant__ DecodeAttention attention) {
-  __shared__ float log2_sums[kMostGroup];
+  __shared__ float log2_sums[DecodeAttention::kMostGroup];
   const int row = blockIdx.z;
   const DecodeSequence& sequence = attention.sequence[row];
   if (!sequence.active) return;

@@ -8,7 +8,6 @@ namespace weir {
 
 constexpr int kFinishThreads = 256;
 constexpr int kFinishWarps = kFinishThreads / 32;
-constexpr int kMostGroup = 32;  // query heads of a KV head
 
 // One KV head of one sequence.
 struct DecodeHead {

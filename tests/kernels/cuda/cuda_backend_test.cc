@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -198,18 +199,19 @@ TEST_F(CudaBackendTest, SaysWhatItCannotDo) {
   const absl::Status tensor =
       backend_->AllocateTensor(ElementType::kFloat32, 1 << 20, 1 << 20).status();
   EXPECT_EQ(tensor.code(), absl::StatusCode::kResourceExhausted) << tensor;
-  const absl::Status heads = backend_
-                                 ->AllocateKv({.layers = 1,
-                                               .kv_heads = 1,
-                                               .query_heads = 1,
-                                               .head_dim = 32,
-                                               .sessions = 1,
-                                               .slots = 1,
-                                               .max_step_rows = 1,
-                                               .max_stride = 1},
-                                              {.rotations = 1, .head_dim = 32})
-                                 .status();
-  EXPECT_EQ(heads.code(), absl::StatusCode::kUnimplemented) << heads;
+  for (const auto& [query_heads, head_dim] : {std::pair(1, 32), std::pair(33, 64)}) {
+    const KvShape shape = {.layers = 1,
+                           .kv_heads = 1,
+                           .query_heads = query_heads,
+                           .head_dim = head_dim,
+                           .sessions = 1,
+                           .slots = 1,
+                           .max_step_rows = 1,
+                           .max_stride = 1};
+    const absl::Status heads =
+        backend_->AllocateKv(shape, {.rotations = 1, .head_dim = head_dim}).status();
+    EXPECT_EQ(heads.code(), absl::StatusCode::kUnimplemented) << heads;
+  }
   EXPECT_TRUE(backend_->Synchronize().ok());
 }
 
