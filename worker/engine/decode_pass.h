@@ -44,6 +44,12 @@ class DecodePass {
     return head_->Read(communicator, rows_);
   }
 
+  // Bytes of the backend's memory that a lane takes, without DeviceStep and DeviceRequests.
+  int64_t bytes_per_lane() const {
+    return forward_->bytes_per_row() + head_->bytes_per_row() +
+           head_rows_.cols * ElementBytes(head_rows_.type);
+  }
+
   absl::Duration all_reduce_time() const { return forward_->all_reduce_time(); }
 
  private:

@@ -52,6 +52,15 @@ absl::StatusOr<std::unique_ptr<LlamaForward>> LlamaForward::Create(const LlamaMo
   return forward;
 }
 
+int64_t LlamaForward::bytes_per_row() const {
+  int64_t bytes = 0;
+  for (const Tensor& tensor :
+       {own_normed_, delta_, qkv_, attention_, gate_up_, activated_, residual_, row_scores_}) {
+    bytes += tensor.elements() * ElementBytes(tensor.type);
+  }
+  return bytes / residual_.rows;
+}
+
 absl::Status LlamaForward::ShareRows(Communicator& communicator) {
   const absl::StatusOr<std::optional<SharedRows>> shared =
       communicator.ShareRows(residual_.rows, residual_.cols);

@@ -68,6 +68,9 @@ class LlamaForward {
   static absl::StatusOr<std::unique_ptr<LlamaForward>> Create(const LlamaModel* model,
                                                               int max_rows);
 
+  // Bytes of the backend's memory that a row of max_rows takes.
+  int64_t bytes_per_row() const;
+
   // Joins other ranks, for passes of many rows: shares memory with them where that makes sums over
   // ranks faster. Before the first pass with `communicator`, which outlives the passes.
   absl::Status ShareRows(Communicator& communicator);

@@ -34,6 +34,12 @@ absl::StatusOr<std::unique_ptr<LlamaHead>> LlamaHead::Create(const LlamaModel* m
   return head;
 }
 
+int64_t LlamaHead::bytes_per_row() const {
+  int64_t values = logits_.elements() + summaries_.elements();
+  if (gathered_.data != summaries_.data) values += gathered_.elements();
+  return values * ElementBytes(ElementType::kFloat32) / logits_.rows;
+}
+
 void LlamaHead::Ask(absl::Span<const LikeliestRequest> requests) {
   requests_.assign(requests.begin(), requests.end());
   most_ = 1;

@@ -30,6 +30,9 @@ class LlamaHead {
   // Projects up to `max_rows` rows at a time. `model` outlives this object.
   static absl::StatusOr<std::unique_ptr<LlamaHead>> Create(const LlamaModel* model, int max_rows);
 
+  // Bytes of the backend's memory that a row of max_rows takes, without its DeviceRequests.
+  int64_t bytes_per_row() const;
+
   // What is asked of the rows that come next, from the first on; of further rows nothing.
   void Ask(absl::Span<const LikeliestRequest> requests);
 

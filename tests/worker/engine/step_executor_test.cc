@@ -303,6 +303,28 @@ void OnThreeRanks(const Body& body) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// A session takes a lane of the decode pass besides its cache.
+TEST(StepExecutorMemoryTest, SessionsThatFitHaveRoomForTheirLogits) {
+  const TestRank rank(0, 1, MakeSingleCommunicator());
+  const KvShape shape = {.layers = kLayers,
+                         .kv_heads = 3,
+                         .query_heads = 6,
+                         .head_dim = 8,
+                         .sessions = kSessions,
+                         .slots = kCascade.total_slots(),
+                         .max_step_rows = kCascade.stride,
+                         .max_stride = kCascade.stride};
+  const auto kv = rank.backend->AllocateKv(shape, {.rotations = 1, .head_dim = 8});
+  const absl::StatusOr<int64_t> free = rank.backend->FreeBytes();
+  const absl::StatusOr<int64_t> fit = rank.executor->SessionsThatFit(/*sharing=*/1);
+  ASSERT_TRUE(kv.ok() && free.ok() && fit.ok());
+  const double session = static_cast<double>(*free) / (*fit - kSessions);
+  const int64_t logits = 4 * (kLeastVocabulary + 2 * SummaryLines(kMostLikeliest));
+  // What other processes leave changes between the two looks at the memory.
+  EXPECT_GT(session, 0.95 * ((*kv)->bytes_per_session() + logits));
+  EXPECT_LT(session, 1.5 * ((*kv)->bytes_per_session() + logits));
+}
+
 TEST(StepExecutorGroupTest, HowAChunkIsCutChangesNothingOnThreeRanks) {
   std::vector<std::vector<Trace>> traces(3);
   OnThreeRanks([&](TestRank& rank) {

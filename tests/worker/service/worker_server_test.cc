@@ -103,9 +103,11 @@ TEST_F(WorkerServerTest, RanksOfOneHostShareItsMemory) {
   const v1::Model one = describe(1);
   const v1::Model three = describe(3);
   EXPECT_EQ(three.session_bytes(), one.session_bytes());
-  // But for what else took or gave back memory meanwhile.
+  // But for what else took or gave back memory meanwhile. Ranks that had it for themselves would
+  // have room for thrice as many. Every rank has room for all ranks' summaries of logits, which
+  // with so small a model are as large as caches.
   EXPECT_LT(three.sessions_that_fit(), 1.5 * one.sessions_that_fit());
-  EXPECT_GT(three.sessions_that_fit(), one.sessions_that_fit() / 1.5);
+  EXPECT_GT(three.sessions_that_fit(), one.sessions_that_fit() / 4);
 }
 
 TEST_F(WorkerServerTest, MetricsCountWhatTheEngineDoes) {
