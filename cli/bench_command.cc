@@ -118,8 +118,7 @@ absl::Status RunOffline(Options options) {
 
   const Rank& leader = (*group)->leader();
   // Before the engine's thread has the device.
-  const absl::StatusOr<int64_t> sessions_fit =
-      options.fit ? leader.SessionsThatFit(/*sharing=*/1) : 0;
+  const absl::StatusOr<int64_t> sessions_fit = options.fit ? (*group)->SessionsThatFit() : 0;
   if (!sessions_fit.ok()) return sessions_fit.status();
   if (absl::Status started = (*group)->Start(); !started.ok()) return started;
 

@@ -12,6 +12,7 @@
 #include "worker/comm/in_process_group.h"
 #include "worker/comm/nccl_communicator.h"
 #include "worker/comm/single_communicator.h"
+#include "worker/engine/session_capacity.h"
 
 namespace weir {
 namespace {
@@ -112,6 +113,16 @@ BenchGroup::~BenchGroup() {
     communicators_[rank].reset();
     return absl::OkStatus();
   }).IgnoreError();
+}
+
+absl::StatusOr<int64_t> BenchGroup::SessionsThatFit() const {
+  std::vector<RankMemory> memories;
+  for (const std::unique_ptr<Rank>& rank : ranks_) {
+    absl::StatusOr<RankMemory> memory = rank->MemoryForSessions();
+    if (!memory.ok()) return memory.status();
+    memories.push_back(*std::move(memory));
+  }
+  return leader().options().engine.max_sessions + SessionsWithRoom(memories);
 }
 
 int64_t BenchGroup::session_bytes() const { return size() * leader().session_bytes(); }

@@ -34,6 +34,8 @@ class BenchGroup {
   const Rank& leader() const { return *ranks_[0]; }
   // The leader's, which takes the calls, after Start.
   Engine& engine() { return *engines_[0]; }
+  // Sessions that all ranks have memory for, those they were loaded for included. Before Start.
+  absl::StatusOr<int64_t> SessionsThatFit() const;
   // Bytes that one session's cache takes on all ranks.
   int64_t session_bytes() const;
 

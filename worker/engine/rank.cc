@@ -6,8 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/host_boot.h"
 #include "worker/engine/follower_engine.h"
 #include "worker/engine/leader_engine.h"
+#include "worker/engine/session_capacity.h"
 #include "worker/model/open_model.h"
 
 namespace weir {
@@ -67,6 +69,15 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Load(const RankOptions& options) {
   if (!executor.ok()) return executor.status();
   rank->executor_ = *std::move(executor);
   return rank;
+}
+
+absl::StatusOr<RankMemory> Rank::MemoryForSessions() const {
+  const absl::StatusOr<int64_t> free = backend_->FreeBytes();
+  if (!free.ok()) return free.status();
+  // Ranks on CPUs share their host's memory; on GPUs each has one to itself.
+  std::string place =
+      options_.device == "cpu" ? HostBootId() : absl::StrCat("GPU of rank ", options_.rank);
+  return RankMemory{std::move(place), *free, executor_->bytes_per_session()};
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Rank::StartEngine(Communicator* communicator) {

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/session_capacity.h"
 #include "worker/engine/step_executor.h"
 #include "worker/model/gguf.h"
 #include "worker/model/llama.h"
@@ -56,11 +57,8 @@ class Rank {
   const CascadeLimits& cascade_limits() const { return executor_->limits(); }
   // Bytes that one session's cache takes on this rank, a constant.
   int64_t session_bytes() const { return executor_->session_bytes(); }
-  // Sessions that this rank's device has memory for now, those it was loaded for included.
-  // `sharing` ranks, this one included, have that memory together, as on CPUs those of a host.
-  absl::StatusOr<int64_t> SessionsThatFit(int sharing) const {
-    return executor_->SessionsThatFit(sharing);
-  }
+  // What there is now for sessions besides those that it was loaded for.
+  absl::StatusOr<RankMemory> MemoryForSessions() const;
 
  private:
   explicit Rank(const RankOptions& options) : options_(options) {}

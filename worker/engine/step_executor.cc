@@ -244,12 +244,9 @@ absl::StatusOr<std::vector<HeadMemory>> StepExecutor::Inspect(const Inspection& 
   return all;
 }
 
-absl::StatusOr<int64_t> StepExecutor::SessionsThatFit(int sharing) const {
-  const absl::StatusOr<int64_t> free = model_->backend().FreeBytes();
-  if (!free.ok()) return free.status();
-  const int64_t last_row = last_rows_.cols * ElementBytes(last_rows_.type);
-  return sessions() +
-         *free / (sharing * (kv_->bytes_per_session() + last_row + decodes_->bytes_per_lane()));
+int64_t StepExecutor::bytes_per_session() const {
+  return kv_->bytes_per_session() + last_rows_.cols * ElementBytes(last_rows_.type) +
+         decodes_->bytes_per_lane();
 }
 
 std::vector<SubCacheStats> StepExecutor::SubCacheTotals() const {

@@ -75,9 +75,9 @@ class StepExecutor {
   const KvCache& cache(int cache_slot) const { return *caches_[cache_slot]; }
   // Bytes that one session's cache takes on this rank, a constant.
   int64_t session_bytes() const { return session_bytes_; }
-  // Sessions that this rank's device has memory for, those of Create included. `sharing` ranks,
-  // this one and those like it, take theirs from the same memory.
-  absl::StatusOr<int64_t> SessionsThatFit(int sharing) const;
+  // Bytes of the backend's memory that one more session takes: its cache, and what each session has
+  // besides.
+  int64_t bytes_per_session() const;
   // Totals since start. Waits for the device.
   std::vector<SubCacheStats> SubCacheTotals() const;
   // Since start, by the host's clock; none where the device has a stream, on which all-reduces are

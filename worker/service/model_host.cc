@@ -1,6 +1,5 @@
 #include "worker/service/model_host.h"
 
-#include <algorithm>
 #include <functional>
 #include <numeric>
 #include <string>
@@ -10,10 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
-#include "kernels/host_boot.h"
 #include "worker/comm/gloo_communicator.h"
 #include "worker/comm/nccl_communicator.h"
 #include "worker/comm/single_communicator.h"
+#include "worker/engine/session_capacity.h"
 #include "worker/model/llama_config.h"
 #include "worker/service/cascade_settings.h"
 
@@ -69,12 +68,11 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
   if (!communicator.ok()) return communicator.status();
   communicator_ = *std::move(communicator);
   // Before the engine's thread has the communicator and the device.
-  const absl::StatusOr<int> sharing = RanksThatShareMemory(*communicator_);
-  if (!sharing.ok()) {
+  const absl::StatusOr<int64_t> fit = SessionsThatFit(*communicator_);
+  if (!fit.ok()) {
     communicator_.reset();
-    return sharing.status();
+    return fit.status();
   }
-  const absl::StatusOr<int64_t> fit = rank_->SessionsThatFit(*sharing);
   absl::StatusOr<std::unique_ptr<Engine>> engine = rank_->StartEngine(communicator_.get());
   absl::Status joined = engine.status();
   if (joined.ok()) joined.Update((*engine)->WaitUntilJoined());
@@ -89,7 +87,7 @@ absl::StatusOr<Engine*> ModelHost::Start(const GroupPlace& place, Rendezvous& re
                                   .tokenizer = rank_->tokenizer(),
                                   .chat_template = chat_template_,
                                   .cascade = options_.rank.engine.cascade,
-                                  .model = Describe(fit.value_or(0))});
+                                  .model = Describe(*fit)});
     service_->Lead(leader_.get());
   } else {
     service_->Withdraw(
@@ -128,13 +126,20 @@ absl::StatusOr<std::unique_ptr<Communicator>> ModelHost::Connect(const GroupPlac
                                  rendezvous);
 }
 
-absl::StatusOr<int> ModelHost::RanksThatShareMemory(Communicator& communicator) const {
-  if (rank_->options().device != "cpu") return 1;
-  const std::string host = HostBootId();
-  const absl::StatusOr<std::vector<std::string>> hosts = communicator.Gather(host);
-  if (!hosts.ok()) return hosts.status();
-  // Followers are told nothing.
-  return std::max(1, static_cast<int>(std::count(hosts->begin(), hosts->end(), host)));
+absl::StatusOr<int64_t> ModelHost::SessionsThatFit(Communicator& communicator) const {
+  const absl::StatusOr<RankMemory> own = rank_->MemoryForSessions();
+  if (!own.ok()) return own.status();
+  const absl::StatusOr<std::vector<std::string>> told =
+      communicator.Gather(SerializeRankMemory(*own));
+  if (!told.ok()) return told.status();
+  if (communicator.rank() != 0) return 0;
+  std::vector<RankMemory> ranks;
+  for (const std::string& bytes : *told) {
+    absl::StatusOr<RankMemory> rank = ParseRankMemory(bytes);
+    if (!rank.ok()) return rank.status();
+    ranks.push_back(*std::move(rank));
+  }
+  return rank_->options().engine.max_sessions + SessionsWithRoom(ranks);
 }
 
 v1::Model ModelHost::Describe(int64_t sessions_that_fit) const {

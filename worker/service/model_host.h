@@ -51,9 +51,9 @@ class ModelHost : public RankHost {
  private:
   absl::StatusOr<std::unique_ptr<Communicator>> Connect(const GroupPlace& place,
                                                         Rendezvous& rendezvous);
-  // How many ranks take their sessions' memory from where rank 0 takes its own, itself included: on
-  // CPUs those of its host. Every rank calls it; others than rank 0 learn nothing.
-  absl::StatusOr<int> RanksThatShareMemory(Communicator& communicator) const;
+  // Sessions that all ranks have memory for, those they were loaded for included. Every rank calls
+  // it; others than rank 0 learn nothing, and get 0.
+  absl::StatusOr<int64_t> SessionsThatFit(Communicator& communicator) const;
   v1::Model Describe(int64_t sessions_that_fit) const;
 
   const ModelHostOptions options_;
