@@ -57,7 +57,7 @@ class WorkerServerTest : public ::testing::Test {
     WorkerOptions options;
     options.model_path = ModelPath();
     options.max_sessions = 2;
-    options.cascade = {.sinks = 4, .slots = 64, .sub_caches = 2, .stride = 16};
+    options.cascade = cascade_;
     options.coordinator_address = coordinator_.address();
     options.version = "test";
     return options;
@@ -177,6 +177,7 @@ class WorkerServerTest : public ::testing::Test {
     return all;
   }
 
+  CascadeConfig cascade_ = {.sinks = 4, .slots = 64, .sub_caches = 2, .stride = 16};  // of workers
   FakeCoordinator coordinator_;
   std::vector<std::unique_ptr<Metrics>> metrics_;
   std::vector<std::unique_ptr<WorkerServer>> workers_;

@@ -91,6 +91,8 @@ TEST_F(WorkerServerTest, ItDescribesItsModel) {
 }
 
 TEST_F(WorkerServerTest, RanksOfOneHostShareItsMemory) {
+  // Caches beside which what each rank has for all ranks' logits is little.
+  cascade_.slots = 2048;
   const auto describe = [&](int ranks) {
     StartGroup(ranks);
     grpc::ClientContext context;
@@ -103,11 +105,9 @@ TEST_F(WorkerServerTest, RanksOfOneHostShareItsMemory) {
   const v1::Model one = describe(1);
   const v1::Model three = describe(3);
   EXPECT_EQ(three.session_bytes(), one.session_bytes());
-  // But for what else took or gave back memory meanwhile. Ranks that had it for themselves would
-  // have room for thrice as many. Every rank has room for all ranks' summaries of logits, which
-  // with so small a model are as large as caches.
+  // But for what else took or gave back memory meanwhile.
   EXPECT_LT(three.sessions_that_fit(), 1.5 * one.sessions_that_fit());
-  EXPECT_GT(three.sessions_that_fit(), one.sessions_that_fit() / 4);
+  EXPECT_GT(three.sessions_that_fit(), one.sessions_that_fit() / 1.5);
 }
 
 TEST_F(WorkerServerTest, MetricsCountWhatTheEngineDoes) {
