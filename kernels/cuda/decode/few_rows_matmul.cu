@@ -31,8 +31,8 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kPieceCols = 8;                  // of one 16-byte load
 constexpr int kHalfCols = 4 * kPieceCols;      // the 4 lanes that share a weight row
 constexpr int kStepCols = 2 * kHalfCols;       // 128 bytes of a row, what memory likes to read
-constexpr int kTileProducts = 16;              // of one product
-constexpr int kTileRows = 8;                   // likewise
+constexpr int kTileProducts = 16;              // of one instruction, for a row of x
+constexpr int kTileRows = 8;                   // of one instruction
 constexpr int kMostWeightTiles = 3;            // of a block
 constexpr int kRingPieces = 24;                // of a lane
 constexpr int kWarpPieces = kRingPieces * 32;  // 12 KiB
@@ -40,6 +40,9 @@ constexpr int kSharedBytes = kWarps * kWarpPieces * static_cast<int>(sizeof(uint
 // Twice this fits into a multiprocessor of compute capability 9.0, so that the next kernel fills
 // its ring beside this one. Once fits everywhere.
 static_assert(kSharedBytes == 96 * 1024);
+// What a tile's products become in the end.
+template <bool kGated>
+constexpr int kTileOutputs = kGated ? kTileProducts / 2 : kTileProducts;
 
 // Weights are read once: they should leave the second cache before anything else does.
 __device__ uint64_t ReadOncePolicy() {
@@ -67,8 +70,7 @@ __device__ void WaitForCopies() {
 template <bool kGated, int kWeightTiles, int kRowTiles>
 __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ FewRowsMatMul work) {
-  constexpr int kTileStored = kGated ? kTileProducts / 2 : kTileProducts;
-  constexpr int kOutputs = kWeightTiles * kTileStored;
+  constexpr int kOutputs = kWeightTiles * kTileOutputs<kGated>;
   constexpr int kWeightRows = 2 * kWeightTiles;  // of a lane
   constexpr int kStages = kRingPieces / (2 * kWeightRows);
   constexpr int kSumStride = kWeightTiles * kTileProducts + 4;  // no two lanes' meet in a bank
@@ -170,8 +172,8 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int row = tile * kTileRows + lane % 4 * 2 + j % 2;
-        const int output = i * kTileProducts + j / 2 * 8 + group;
-        warp_sums(warp)[row * kSumStride + output] = sums[i][tile][j];
+        const int product = i * kTileProducts + j / 2 * 8 + group;
+        warp_sums(warp)[row * kSumStride + product] = sums[i][tile][j];
       }
     }
   }
@@ -186,13 +188,13 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     const int row = i / kOutputs;
     const int output = i % kOutputs;
     if (first_output + output >= work.outputs) continue;
-    const int place =
-        row * kSumStride + output / kTileStored * kTileProducts + output % kTileStored;
+    const int place = row * kSumStride + output / kTileOutputs<kGated> * kTileProducts +
+                      output % kTileOutputs<kGated>;
     const int64_t to = row * work.out_stride + first_output + output;
     const float sum = sum_at(place);
     if constexpr (kGated) {
       const float gate = __bfloat162float(__float2bfloat16(sum));
-      const float up = __bfloat162float(__float2bfloat16(sum_at(place + kTileStored)));
+      const float up = __bfloat162float(__float2bfloat16(sum_at(place + kTileOutputs<kGated>)));
       static_cast<__nv_bfloat16*>(work.out)[to] = __float2bfloat16(SwiGlu(gate, up));
     } else if (work.out_is_float32) {
       static_cast<float*>(work.out)[to] = sum;
@@ -228,7 +230,7 @@ cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (error != cudaSuccess) return error;
-  const int outputs = kWeightTiles * (kGated ? kTileProducts / 2 : kTileProducts);
+  const int outputs = kWeightTiles * kTileOutputs<kGated>;
   return LaunchDependent(kernel, dim3((work.outputs + outputs - 1) / outputs), dim3(kThreads),
                          kSharedBytes, stream, work);
 }
