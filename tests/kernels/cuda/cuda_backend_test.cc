@@ -120,26 +120,33 @@ TEST_F(CudaBackendTest, ProductsOfGroups) {
   EXPECT_LT(RelativeError(Read(rounded), expected), 4e-3);
 }
 
-// The same bits as products and SwiGLU one after the other, in single rows and in a chunk.
+// The same bits as products and SwiGLU one after the other, in single rows and beside a chunk.
 TEST_F(CudaBackendTest, GatedProductsOfGroups) {
   std::mt19937 random(5);
   constexpr int kCols = 576;
-  constexpr int kRows = 150;
-  for (const int width : {8, 200, 1544}) {
-    const std::vector<float> x = RandomBFloat16s(random, kRows * kCols);
+  const auto expect_same = [&](int width, int chunk, int singles) {
+    SCOPED_TRACE(testing::Message() << width << " outputs, a chunk of " << chunk << " rows and "
+                                    << singles << " single ones");
+    const int rows = chunk + singles;
+    const std::vector<float> x = RandomBFloat16s(random, int64_t{rows} * kCols);
     const std::vector<float> weights = RandomBFloat16s(random, int64_t{2} * width * kCols, 0.1f);
     const std::unique_ptr<Matrix> matrix = MakeMatrix(weights, kCols);
     const Tensor in = MakeTensor(x, kCols);
-    std::vector<RowGroup> groups = {{0, 100}};
-    for (int row = 100; row < kRows; ++row) groups.push_back({row, 1});
+    std::vector<RowGroup> groups;
+    if (chunk > 0) groups.push_back({0, chunk});
+    for (int row = chunk; row < rows; ++row) groups.push_back({row, 1});
 
-    const Tensor gate_up = Poisoned(kRows, 2 * width);
-    const Tensor apart = Poisoned(kRows, width);
+    const Tensor gate_up = Poisoned(rows, 2 * width);
+    const Tensor apart = Poisoned(rows, width);
     backend_->MatMul(groups, in, *matrix, gate_up);
     backend_->SwiGlu(gate_up, apart);
-    const Tensor together = Poisoned(kRows, width);
-    backend_->MatMulSwiGlu(groups, in, *matrix, Poisoned(kRows, 2 * width), together);
-    EXPECT_EQ(Read(together), Read(apart)) << width;
+    const Tensor together = Poisoned(rows, width);
+    backend_->MatMulSwiGlu(groups, in, *matrix, Poisoned(rows, 2 * width), together);
+    EXPECT_EQ(Read(together), Read(apart));
+  };
+  for (const int width : {8, 200, 1544}) {
+    expect_same(width, 100, 50);
+    for (const int singles : {1, 8, 9, 16, 24, 32, 64, 72}) expect_same(width, 0, singles);
   }
 }
 

@@ -150,6 +150,7 @@ TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
 
 struct MatrixShape {
   int outputs, cols;
+  bool gated = false;
 };
 
 class FewRowsMatMulRowsTest : public testing::TestWithParam<MatrixShape> {};
@@ -157,27 +158,29 @@ class FewRowsMatMulRowsTest : public testing::TestWithParam<MatrixShape> {};
 // Whatever other rows there are, and wherever a row stands.
 TEST_P(FewRowsMatMulRowsTest, DoNotDependOnOneAnother) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
-  const int outputs = GetParam().outputs;
-  const int cols = GetParam().cols;
+  const auto [outputs, cols, gated] = GetParam();
+  const size_t out_bytes = gated ? sizeof(__nv_bfloat16) : sizeof(float);
   std::mt19937 random(13);
   const DeviceArray<__nv_bfloat16> x(Rows(random, kMostRows, cols, cols));
-  const DeviceArray<__nv_bfloat16> weights(Values(random, int64_t{outputs} * cols));
-  DeviceArray<float> out(int64_t{kMostRows} * outputs);
+  const DeviceArray<__nv_bfloat16> weights(
+      Values(random, int64_t{gated ? 2 : 1} * outputs * cols, 1.5f / std::sqrt(cols)));
+  DeviceArray<uint8_t> out(int64_t{kMostRows} * outputs * out_bytes);
   CheckCuda(cudaDeviceSynchronize());
   const auto multiply = [&](int first_row, int rows) {
     out.FillBytes(0xff);
     CheckCuda(LaunchFewRowsMatMul({x.data() + int64_t{first_row} * cols, cols, weights.data(), rows,
-                                   outputs, cols, out.data(), outputs, true},
+                                   outputs, cols, out.data(), outputs, !gated, gated},
                                   nullptr));
     return out.Read();
   };
-  const std::vector<float> all = multiply(0, kMostRows);
+  const std::vector<uint8_t> all = multiply(0, kMostRows);
   for (const int rows : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63}) {
     for (const int first_row : {0, (kMostRows - rows) / 2, kMostRows - rows}) {
-      const std::vector<float> some = multiply(first_row, rows);
+      const std::vector<uint8_t> some = multiply(first_row, rows);
       for (int row = 0; row < rows; ++row) {
-        ASSERT_EQ(0, std::memcmp(&some[int64_t{row} * outputs],
-                                 &all[int64_t{first_row + row} * outputs], outputs * sizeof(float)))
+        const size_t row_bytes = outputs * out_bytes;
+        ASSERT_EQ(0, std::memcmp(&some[row * row_bytes], &all[(first_row + row) * row_bytes],
+                                 row_bytes))
             << outputs << " outputs, " << cols << " columns: row " << row << " of " << rows
             << " differs from row " << first_row + row << " of " << kMostRows;
       }
@@ -188,7 +191,8 @@ TEST_P(FewRowsMatMulRowsTest, DoNotDependOnOneAnother) {
 INSTANTIATE_TEST_SUITE_P(Shapes, FewRowsMatMulRowsTest,
                          testing::Values(MatrixShape{960, 576}, MatrixShape{576, 1536},
                                          MatrixShape{4096, 2056}, MatrixShape{6144, 4096},
-                                         MatrixShape{28672, 1024}));
+                                         MatrixShape{28672, 1024}, MatrixShape{1536, 576, true},
+                                         MatrixShape{14336, 1024, true}));
 
 struct ChainShape {
   int rows, narrow, wide;
