@@ -1,11 +1,12 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kernels/cuda/common/device_attribute.h"
 #include "kernels/cuda/decode/decode_attend.cuh"
-#include "kernels/cuda/decode/decode_attend_warp.cuh"
 #include "kernels/cuda/decode/decode_attention.h"
 #include "kernels/cuda/decode/decode_finish.cuh"
 #include "kernels/cuda/decode/decode_output.cuh"
+#include "kernels/cuda/decode/decode_share.cuh"
 
 namespace weir {
 
@@ -46,9 +47,13 @@ cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t
   const int head_blocks = (group + kDecodeHeads - 1) / kDecodeHeads;
   const dim3 attend_grid(DecodeAttention::Splits(attention.slots), attention.kv_heads * head_blocks,
                          attention.sequences);
+  int multiprocessors = 0;
+  cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
+  if (error != cudaSuccess) return error;
+  const int64_t blocks = static_cast<int64_t>(attend_grid.x) * attend_grid.y * attend_grid.z;
+  const int warps = blocks <= multiprocessors ? 2 * kDecodeParts : kDecodeParts;
   const auto attend = attention.head_dim == 64 ? DecodeAttendKernel<64> : DecodeAttendKernel<128>;
-  const cudaError_t error =
-      LaunchDependent(attend, attend_grid, kDecodeWarps * 32, 0, stream, attention);
+  error = LaunchDependent(attend, attend_grid, warps * 32, 0, stream, attention);
   if (error != cudaSuccess) return error;
   const dim3 output_grid(group, attention.kv_heads, attention.sequences);
   const auto output = attention.head_dim == 64 ? DecodeOutputKernel<64> : DecodeOutputKernel<128>;

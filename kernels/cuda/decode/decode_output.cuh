@@ -12,6 +12,8 @@
 namespace weir {
 
 constexpr int kOutputWarps = 4;
+constexpr int kOutputLoads = 9;   // splits' outputs that a warp has on their way at a time
+constexpr int kOutputBlocks = 8;  // of a multiprocessor
 
 // Puts the token's own key and value where the third launch finds them when qkv has become another
 // layer's.
@@ -25,44 +27,58 @@ __device__ inline void KeepOwnRows(const DecodeHead& head) {
 }
 
 // Grid: (query heads of a KV head, kv_heads, sequences). Each warp adds up some of the splits.
+// Blocks are so small that many find room beside the first launch's last ones.
 template <int kHeadDim>
-__global__ void __launch_bounds__(kOutputWarps * 32)
+__global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
     DecodeOutputKernel(const __grid_constant__ DecodeAttention attention) {
   constexpr int kVectors = kHeadDim / 4;
   static_assert(2 * kHeadDim / 8 <= kOutputWarps * 32);
   __shared__ float4 sums[kOutputWarps][kVectors];
   AllowLaterKernels();
-  WaitForEarlierKernels();
   const int row = blockIdx.z;
   const DecodeSequence& sequence = attention.sequence[row];
-  if (!sequence.active) return;
+  const bool active = sequence.active;
   const DecodeHead head = {attention, sequence, row, static_cast<int>(blockIdx.y)};
   const int query_head = blockIdx.x;
+  const int group = head.group();
+  const int splits = head.splits();
+  WaitForEarlierKernels();
+  if (!active) return;
   if (query_head == 0) KeepOwnRows(head);
 
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int group = head.group();
   const float2* softmaxes = attention.scratch.partial_softmaxes + head.first_result() + query_head;
   const float4* outputs = reinterpret_cast<const float4*>(attention.scratch.partial_outputs) +
-                          (head.first_result() + query_head) * kVectors + lane;
-  const float log2_sum = CombineSoftmaxes(head, query_head);
-  if (lane < kVectors) {
-    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll 8
-    for (int split = warp; split < head.splits(); split += kOutputWarps) {
-      const float weight = Exp2(softmaxes[split * group].x - log2_sum);
-      const float4 output = outputs[static_cast<int64_t>(split) * group * kVectors];
-      sum.x += weight * output.x;
-      sum.y += weight * output.y;
-      sum.z += weight * output.z;
-      sum.w += weight * output.w;
+                          (head.first_result() + query_head) * kVectors + lane % kVectors;
+  float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+  float log2_sum = 0.0f;
+  for (int first = warp; first < splits; first += kOutputLoads * kOutputWarps) {
+    float4 loaded[kOutputLoads];
+#pragma unroll
+    for (int i = 0; i < kOutputLoads; ++i) {
+      const int64_t split = first + i * kOutputWarps;
+      if (split < splits) loaded[i] = outputs[split * group * kVectors];
     }
-    sums[warp][lane] = sum;
+    // Lane i has the weight of loaded[i].
+    const int64_t split = min(first + min(lane, kOutputLoads) * kOutputWarps, splits - 1);
+    const float largest = softmaxes[split * group].x;
+    if (first == warp) log2_sum = CombineSoftmaxes(head, query_head);
+    const float own_weight = Exp2(largest - log2_sum);
+#pragma unroll
+    for (int i = 0; i < kOutputLoads; ++i) {
+      if (first + i * kOutputWarps >= splits) break;
+      const float weight = __shfl_sync(0xffffffff, own_weight, i);
+      sum.x += weight * loaded[i].x;
+      sum.y += weight * loaded[i].y;
+      sum.z += weight * loaded[i].z;
+      sum.w += weight * loaded[i].w;
+    }
   }
+  if (lane < kVectors) sums[warp][lane] = sum;
   __syncthreads();
   if (warp > 0 || lane >= kVectors) return;
-  float4 sum = sums[0][lane];
+  sum = sums[0][lane];
 #pragma unroll
   for (int other = 1; other < kOutputWarps; ++other) {
     sum.x += sums[other][lane].x;
