@@ -179,8 +179,8 @@ TEST_P(FewRowsMatMulRowsTest, DoNotDependOnOneAnother) {
       const std::vector<uint8_t> some = multiply(first_row, rows);
       for (int row = 0; row < rows; ++row) {
         const size_t row_bytes = outputs * out_bytes;
-        ASSERT_EQ(0, std::memcmp(&some[row * row_bytes], &all[(first_row + row) * row_bytes],
-                                 row_bytes))
+        ASSERT_EQ(
+            0, std::memcmp(&some[row * row_bytes], &all[(first_row + row) * row_bytes], row_bytes))
             << outputs << " outputs, " << cols << " columns: row " << row << " of " << rows
             << " differs from row " << first_row + row << " of " << kMostRows;
       }

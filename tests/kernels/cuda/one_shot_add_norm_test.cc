@@ -117,8 +117,9 @@ TEST(OneShotAddNormTest, AddsAndNormalisesRowsOfEveryShape) {
     struct Shape {
       int rows, width;
     };
-    for (const Shape shape : {Shape{1, 8}, Shape{1, 4096}, Shape{3, 64}, Shape{5, 576},
-                              Shape{2, 8200}, Shape{16, 4096}, Shape{16, 8192}, Shape{64, 2048}, Shape{32, 4096}}) {
+    for (const Shape shape :
+         {Shape{1, 8}, Shape{1, 4096}, Shape{3, 64}, Shape{5, 576}, Shape{2, 8200}, Shape{16, 4096},
+          Shape{16, 8192}, Shape{64, 2048}, Shape{32, 4096}}) {
       // Ranks on one GPU wait for one another, so all their blocks must find room there at once.
       if (one_gpu && shape.rows > 16) continue;
       SCOPED_TRACE(Describe(devices) + ", " + std::to_string(shape.rows) + " rows of " +
