@@ -17,7 +17,7 @@ namespace {
 // More than any machine has, and so little that sums over ranks cannot overflow.
 constexpr int64_t kMostBytes = int64_t{1} << 50;
 
-bool IsBytes(absl::string_view text, int64_t& bytes) {
+bool ParseBytes(absl::string_view text, int64_t& bytes) {
   return absl::SimpleAtoi(text, &bytes) && bytes >= 0 && bytes <= kMostBytes;
 }
 
@@ -30,8 +30,8 @@ std::string SerializeRankMemory(const RankMemory& memory) {
 absl::StatusOr<RankMemory> ParseRankMemory(absl::string_view bytes) {
   const std::vector<absl::string_view> parts = absl::StrSplit(bytes, absl::MaxSplits(' ', 2));
   RankMemory memory;
-  if (parts.size() != 3 || !IsBytes(parts[0], memory.free) ||
-      !IsBytes(parts[1], memory.session_bytes) || memory.session_bytes == 0) {
+  if (parts.size() != 3 || !ParseBytes(parts[0], memory.free) ||
+      !ParseBytes(parts[1], memory.session_bytes) || memory.session_bytes == 0) {
     return absl::InternalError("a rank does not tell what memory it has");
   }
   memory.place = std::string(parts[2]);

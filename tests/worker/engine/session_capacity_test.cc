@@ -27,8 +27,9 @@ TEST(SessionCapacityTest, WhatARankTellsIsChecked) {
   EXPECT_EQ(told->place, "a host, GPU 1");
   EXPECT_EQ(told->free, int64_t{1} << 40);
   EXPECT_EQ(told->session_bytes, 7);
-  for (const std::string bytes : {"", "1", "1 2", "x 2 a", "1 y a", "-1 2 a", "1 0 a", "1 -2 a",
-                                  "99999999999999999999 1 a", "1 9000000000000000000 a"}) {
+  for (const std::string bytes :
+       {"", "1", "1 2", "x 2 a", "1 y a", "-1 2 a", "1 0 a", "1 -2 a", "99999999999999999999 1 a",
+        "1 9000000000000000000 a", "9000000000000000000 1 a"}) {
     EXPECT_EQ(ParseRankMemory(bytes).status().code(), absl::StatusCode::kInternal) << bytes;
   }
 }
