@@ -15,6 +15,7 @@
 #include "kernels/cuda/common/ptx.h"
 #include "kernels/cuda/decode/decode_attend_warp.cuh"
 #include "kernels/cuda/decode/decode_attention.h"
+#include "kernels/cuda/decode/decode_key_tiles.cuh"
 #include "kernels/cuda/decode/decode_share.cuh"
 
 namespace weir {
@@ -22,7 +23,7 @@ namespace weir {
 constexpr int kDecodeParts = 4;
 static_assert(DecodeAttention::kKeysPerSplit == kDecodeParts * 2 * kDecodeShare);
 // 8 warps are the most; with this bound on threads the compiler finds registers for three blocks of
-// 4 warps in a multiprocessor, or for one of 8 beside the products before it.
+// 4 warps in a multiprocessor, or for one of 8 beside a block of the product before it.
 constexpr int kDecodeThreadsBound = 3 * kDecodeParts * 32;
 
 // Grid: (Splits, kv_heads * blocks of kDecodeHeads query heads, sequences).

@@ -15,7 +15,7 @@
 
 namespace weir {
 
-// Some shares of the keys of one KV head, for up to 8 query heads.
+// One share or two of the keys of one KV head, for up to 8 query heads.
 //
 // Memory is what bounds decode, so keys and values go straight from device memory to the registers
 // that the tensor cores read, 16 bytes a lane, with no shared memory between. Both products permute

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
 
 #include "kernels/cuda/common/device_attribute.h"
 #include "kernels/cuda/decode/decode_attend.cuh"

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
       const int64_t split = first + i * kOutputWarps;
       if (split < splits) loaded[i] = outputs[split * group * kVectors];
     }
-    // Lane i has the weight of loaded[i].
+    // Lane i has the weight of loaded[i]; what the lanes past these have, nobody uses.
     const int64_t split = min(first + min(lane, kOutputLoads) * kOutputWarps, splits - 1);
     const float largest = softmaxes[split * group].x;
     if (first == warp) log2_sum = CombineSoftmaxes(head, query_head);

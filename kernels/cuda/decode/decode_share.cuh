@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/ptx.h"
-#include "kernels/cuda/decode/decode_key_tiles.cuh"
 #include "kernels/cuda/decode/mma.cuh"
 
 namespace weir {
@@ -39,9 +38,8 @@ class DecodeShare {
   }
 
   // A tile's scores, base 2, as the product of keys and queries leaves them: scores[i] is that of
-  // key line + i / 2 * 8 and head 2 * column + i % 2. values[i] is of key 2 * column + i % 2 + i /
-  // 2
-  // * 8, the dimensions of this lane.
+  // head 2 * (lane % 4) + i % 2 and key lane / 4 + (i < 2 ? 0 : 8). values[i] are this lane's
+  // dimensions of key 2 * (lane % 4) + i % 2 + (i < 2 ? 0 : 8).
   __device__ void Add(float (&scores)[4], const uint4 (&values)[4][kChunks]) {
     float decays[2];
 #pragma unroll

@@ -6,6 +6,7 @@
 #include "kernels/cuda/common/ptx.h"
 #include "kernels/cuda/decode/decode_attention.h"
 #include "kernels/cuda/decode/decode_head.cuh"
+#include "kernels/cuda/decode/decode_share.cuh"
 
 namespace weir {
 
@@ -15,7 +16,7 @@ __device__ inline float CombineSoftmaxes(const DecodeHead& head, int query_head)
   const int group = head.group();
   const float2* partials =
       head.attention.scratch.partial_softmaxes + head.first_result() + query_head;
-  float largest = -1e30f;
+  float largest = kNoScore;
   float sum = 0.0f;
   constexpr int kLoads = 4;
   for (int first = lane; first < head.splits(); first += kLoads * 32) {
@@ -24,7 +25,7 @@ __device__ inline float CombineSoftmaxes(const DecodeHead& head, int query_head)
     for (int j = 0; j < kLoads; ++j) {
       const int split = first + j * 32;
       loaded[j] = split < head.splits() ? partials[static_cast<int64_t>(split) * group]
-                                        : make_float2(-1e30f, 0.0f);
+                                        : make_float2(kNoScore, 0.0f);
     }
 #pragma unroll
     for (const float2 partial : loaded) {
