@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -31,7 +32,10 @@ struct ProcessStat {
 
 ProcessStat StatOf(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
-  std::string content((std::istreambuf_iterator<char>(file)), {});
+  // A read fails if the process ends after the file was opened: getline then has nothing, where
+  // iterators would throw.
+  std::string content;
+  std::getline(file, content);
   ProcessStat stat;
   const size_t name_end = content.rfind(')');
   if (name_end == std::string::npos) return stat;
