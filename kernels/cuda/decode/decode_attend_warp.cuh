@@ -9,6 +9,7 @@
 #include "kernels/cuda/common/ptx.h"
 #include "kernels/cuda/common/rope.cuh"
 #include "kernels/cuda/decode/decode_attention.h"
+#include "kernels/cuda/decode/decode_head.cuh"
 #include "kernels/cuda/decode/decode_key_tiles.cuh"
 #include "kernels/cuda/decode/decode_share.cuh"
 #include "kernels/cuda/decode/mma.cuh"
@@ -44,11 +45,7 @@ class DecodeAttendWarp {
         kv_head_(kv_head),
         qkv_(attention.qkv + row * attention.qkv_stride),
         query_(line_ < heads ? qkv_ + static_cast<int64_t>(head_ + line_) * kHeadDim : nullptr),
-        first_row_(
-            ((static_cast<int64_t>(sequence.cache_slot) * attention.layers + attention.layer) *
-                 attention.kv_heads +
-             kv_head) *
-            attention.slots),
+        first_row_(DecodeHead{attention, sequence, row, kv_head}.first_slot()),
         logits_(attention.scratch.logits +
                 (static_cast<int64_t>(row) * attention.query_heads + head_) *
                     (attention.slots + 1)),

@@ -23,9 +23,7 @@ struct DecodeHead {
             kv_head) *
            attention.slots;
   }
-  __device__ int splits() const {
-    return (sequence.cached + DecodeAttention::kKeysPerSplit) / DecodeAttention::kKeysPerSplit;
-  }
+  __device__ int splits() const { return DecodeAttention::Splits(sequence.cached); }
   // Of the splits' results.
   __device__ int64_t first_result() const {
     return (static_cast<int64_t>(row) * attention.kv_heads + kv_head) *

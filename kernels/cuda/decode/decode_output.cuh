@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
       const int64_t split = first + i * kOutputWarps;
       if (split < splits) loaded[i] = outputs[split * group * kVectors];
     }
-    // Lane i has the weight of loaded[i]; what the lanes past these have, nobody uses.
-    const int64_t split = min(first + min(lane, kOutputLoads) * kOutputWarps, splits - 1);
+    // Lane i has the weight of loaded[i].
+    const int64_t split = min(first + min(lane, kOutputLoads - 1) * kOutputWarps, splits - 1);
     const float largest = softmaxes[split * group].x;
     if (first == warp) log2_sum = CombineSoftmaxes(head, query_head);
     const float own_weight = Exp2(largest - log2_sum);
