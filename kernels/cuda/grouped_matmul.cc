@@ -11,19 +11,20 @@
 namespace weir {
 namespace {
 
-cudaError_t MultiplyFewRows(Tensor x, const CudaMatrix& weights, bool gated, Tensor out,
-                            cudaStream_t stream) {
-  return LaunchFewRowsMatMul({.x = BFloat16s(x),
-                              .x_stride = x.cols,
-                              .weights = weights.data(),
-                              .rows = static_cast<int>(x.rows),
-                              .outputs = static_cast<int>(out.cols),
-                              .cols = static_cast<int>(x.cols),
-                              .out = out.data,
-                              .out_stride = out.cols,
-                              .out_is_float32 = out.type == ElementType::kFloat32,
-                              .gated = gated},
-                             stream);
+absl::Status MultiplyFewRows(Tensor x, const CudaMatrix& weights, bool gated, Tensor out,
+                             cudaStream_t stream) {
+  return CudaStatus(LaunchFewRowsMatMul({.x = BFloat16s(x),
+                                         .x_stride = x.cols,
+                                         .weights = weights.data(),
+                                         .rows = static_cast<int>(x.rows),
+                                         .outputs = static_cast<int>(out.cols),
+                                         .cols = static_cast<int>(x.cols),
+                                         .out = out.data,
+                                         .out_stride = out.cols,
+                                         .out_is_float32 = out.type == ElementType::kFloat32,
+                                         .gated = gated},
+                                        stream),
+                    "the GPU");
 }
 
 // Calls chunk(first row, rows) for every long group, and few(first row, rows) for as many others
@@ -33,18 +34,14 @@ absl::Status ForEachProduct(absl::Span<const RowGroup> groups, Chunk chunk, Few 
   for (size_t i = 0; i < groups.size();) {
     const int first = groups[i].first_row;
     int rows = groups[i].rows;
-    ++i;
-    absl::Status status;
-    if (rows > FewRowsMatMul::kMostRows) {
-      status = chunk(first, rows);
-    } else {
-      for (; i < groups.size() && groups[i].first_row == first + rows &&
-             rows + groups[i].rows <= FewRowsMatMul::kMostRows;
-           ++i) {
-        rows += groups[i].rows;
-      }
-      status = CudaStatus(few(first, rows), "the GPU");
+    const bool long_group = rows > FewRowsMatMul::kMostRows;
+    // A long group leaves no room for another.
+    for (++i; i < groups.size() && groups[i].first_row == first + rows &&
+              rows + groups[i].rows <= FewRowsMatMul::kMostRows;
+         ++i) {
+      rows += groups[i].rows;
     }
+    const absl::Status status = long_group ? chunk(first, rows) : few(first, rows);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
