@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/bfloat16_tensor.h"
+#include "kernels/cuda/common/bfloat16_tensor.h"
 #include "kernels/cuda/prefill/chunk_attention.h"
 #include "kernels/cuda/prefill/chunk_attention_sm90.h"
 #include "kernels/cuda/prefill/chunk_preparation.h"

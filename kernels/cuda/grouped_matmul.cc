@@ -3,7 +3,7 @@
 #include <cassert>
 #include <cstddef>
 
-#include "kernels/cuda/bfloat16_tensor.h"
+#include "kernels/cuda/common/bfloat16_tensor.h"
 #include "kernels/cuda/common/cuda_status.h"
 #include "kernels/cuda/decode/few_rows_matmul.h"
 #include "kernels/cuda/elementwise.h"

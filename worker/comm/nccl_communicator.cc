@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "kernels/cuda/common/bfloat16_tensor.h"
 #include "kernels/cuda/peers/one_shot_add_norm.h"
 #include "kernels/cuda/peers/one_shot_link.h"
 #include "kernels/cuda/peers/peer_memory.h"
@@ -179,15 +180,14 @@ bool NcclCommunicator::FusesNorm(int64_t rows, int64_t cols) const {
 
 absl::Status NcclCommunicator::AllReduceAddRmsNorm(Tensor residual, Tensor delta, Tensor weight,
                                                    float epsilon, Tensor normed) {
-  assert(delta.type == ElementType::kBFloat16 && normed.type == ElementType::kBFloat16);
   if (absl::Status status = group_.BeginCall(); !status.ok()) return status;
   const OneShotAddNorm work = {.rows = static_cast<int>(delta.rows),
                                .width = static_cast<int>(delta.cols),
-                               .delta = static_cast<const __nv_bfloat16*>(delta.data),
+                               .delta = BFloat16s(delta),
                                .residual = residual.f32(),
                                .weight = weight.f32(),
                                .epsilon = epsilon,
-                               .normed = static_cast<__nv_bfloat16*>(normed.data)};
+                               .normed = BFloat16s(normed)};
   return group_.Checked(group_.link()->AddNorm(work, group_.stream()));
 }
 

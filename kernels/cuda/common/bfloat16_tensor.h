@@ -1,5 +1,5 @@
-#ifndef WEIR_KERNELS_CUDA_BFLOAT16_TENSOR_H_
-#define WEIR_KERNELS_CUDA_BFLOAT16_TENSOR_H_
+#ifndef WEIR_KERNELS_CUDA_COMMON_BFLOAT16_TENSOR_H_
+#define WEIR_KERNELS_CUDA_COMMON_BFLOAT16_TENSOR_H_
 
 #include <cuda_bf16.h>
 
@@ -17,4 +17,4 @@ inline __nv_bfloat16* BFloat16s(Tensor x) {
 
 }  // namespace weir
 
-#endif  // WEIR_KERNELS_CUDA_BFLOAT16_TENSOR_H_
+#endif  // WEIR_KERNELS_CUDA_COMMON_BFLOAT16_TENSOR_H_
