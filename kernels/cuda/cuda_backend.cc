@@ -353,7 +353,12 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
   absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
   if (!side.ok()) return side.status();
   cudaStream_t stream = nullptr;
-  const cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  int least = 0;
+  int greatest = 0;
+  cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
+  if (error == cudaSuccess) {
+    error = cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest);
+  }
   if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
   return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(side),
                                        *std::move(uploader), *std::move(matmul));

@@ -6,7 +6,12 @@ namespace weir {
 
 absl::StatusOr<std::unique_ptr<SideStream>> SideStream::Create() {
   std::unique_ptr<SideStream> side(new SideStream);
-  cudaError_t error = cudaStreamCreateWithFlags(&side->stream_, cudaStreamNonBlocking);
+  int least = 0;
+  int greatest = 0;
+  cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
+  if (error == cudaSuccess) {
+    error = cudaStreamCreateWithPriority(&side->stream_, cudaStreamNonBlocking, least);
+  }
   for (cudaEvent_t* event : {&side->forked_, &side->joined_}) {
     if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   }

@@ -16,7 +16,9 @@ absl::Status StepRecordings::Record(int64_t key, absl::FunctionRef<absl::Status(
   cudaGraph_t graph = nullptr;
   error = cudaStreamEndCapture(stream_, &graph);
   cudaGraphExec_t executable = nullptr;
-  if (enqueued.ok() && error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0);
+  if (enqueued.ok() && error == cudaSuccess) {
+    error = cudaGraphInstantiate(&executable, graph, cudaGraphInstantiateFlagUseNodePriority);
+  }
   if (graph != nullptr) (void)cudaGraphDestroy(graph);
   if (!enqueued.ok()) {
     (void)cudaGetLastError();  // of a recording that failed with what it was to record

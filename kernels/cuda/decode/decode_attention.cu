@@ -10,6 +10,21 @@
 #include "kernels/cuda/decode/decode_share.cuh"
 
 namespace weir {
+namespace {
+
+template <int kHeadDim>
+cudaError_t LaunchOutput(const DecodeAttention& attention, cudaStream_t stream) {
+  // By a full cache: a session's result does not depend on how far it or others are.
+  const bool one_warp = DecodeAttention::Splits(attention.slots) <= kOutputLoads;
+  const auto kernel = one_warp ? DecodeOutputKernel<kHeadDim, 1>  //
+                               : DecodeOutputKernel<kHeadDim, kOutputWarps>;
+  const int group = attention.query_heads / attention.kv_heads;
+  const int blocks = one_warp ? (group + kOutputWarps - 1) / kOutputWarps : group;
+  return LaunchDependent(kernel, dim3(blocks, attention.kv_heads, attention.sequences),
+                         kOutputWarps * 32, 0, stream, attention);
+}
+
+}  // namespace
 
 DecodeSequence PackDecode(const SequenceStep& sequence) {
   assert(sequence.rows <= 1);
@@ -56,9 +71,8 @@ cudaError_t LaunchDecodeAttention(const DecodeAttention& attention, cudaStream_t
   const auto attend = attention.head_dim == 64 ? DecodeAttendKernel<64> : DecodeAttendKernel<128>;
   error = LaunchDependent(attend, attend_grid, warps * 32, 0, stream, attention);
   if (error != cudaSuccess) return error;
-  const dim3 output_grid(group, attention.kv_heads, attention.sequences);
-  const auto output = attention.head_dim == 64 ? DecodeOutputKernel<64> : DecodeOutputKernel<128>;
-  return LaunchDependent(output, output_grid, kOutputWarps * 32, 0, stream, attention);
+  return attention.head_dim == 64 ? LaunchOutput<64>(attention, stream)
+                                  : LaunchOutput<128>(attention, stream);
 }
 
 cudaError_t LaunchDecodeAdmission(const DecodeAttention& attention, cudaStream_t stream) {

@@ -26,9 +26,10 @@ __device__ inline void KeepOwnRows(const DecodeHead& head) {
       reinterpret_cast<const uint4*>(from)[i % vectors];
 }
 
-// Grid: (query heads of a KV head, kv_heads, sequences). Each warp adds up some of the splits.
-// Blocks are so small that many find room beside the first launch's last ones.
-template <int kHeadDim>
+// Grid: (blocks of kOutputWarps / kHeadWarps query heads of a KV head, kv_heads, sequences). The
+// warps of a query head share its splits. Blocks are so small that many find room beside the first
+// launch's last ones, and as few as will do, so that the next product's find room beside them.
+template <int kHeadDim, int kHeadWarps>
 __global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
     DecodeOutputKernel(const __grid_constant__ DecodeAttention attention) {
   constexpr int kVectors = kHeadDim / 4;
@@ -39,35 +40,36 @@ __global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
   const DecodeSequence& sequence = attention.sequence[row];
   const bool active = sequence.active;
   const DecodeHead head = {attention, sequence, row, static_cast<int>(blockIdx.y)};
-  const int query_head = blockIdx.x;
-  const int group = head.group();
-  const int splits = head.splits();
-  WaitForEarlierKernels();
-  if (!active) return;
-  if (query_head == 0) KeepOwnRows(head);
-
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
+  const int query_head = (static_cast<int>(blockIdx.x) * kOutputWarps + warp) / kHeadWarps;
+  const int part = warp % kHeadWarps;
+  const int group = head.group();
+  const int splits = query_head < group ? head.splits() : 0;
+  WaitForEarlierKernels();
+  if (!active) return;
+  if (blockIdx.x == 0) KeepOwnRows(head);
+
   const float2* softmaxes = attention.scratch.partial_softmaxes + head.first_result() + query_head;
   const float4* outputs = reinterpret_cast<const float4*>(attention.scratch.partial_outputs) +
                           (head.first_result() + query_head) * kVectors + lane % kVectors;
   float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
   float log2_sum = 0.0f;
-  for (int first = warp; first < splits; first += kOutputLoads * kOutputWarps) {
+  for (int first = part; first < splits; first += kOutputLoads * kHeadWarps) {
     float4 loaded[kOutputLoads];
 #pragma unroll
     for (int i = 0; i < kOutputLoads; ++i) {
-      const int64_t split = first + i * kOutputWarps;
+      const int64_t split = first + i * kHeadWarps;
       if (split < splits) loaded[i] = outputs[split * group * kVectors];
     }
     // Lane i has the weight of loaded[i].
-    const int64_t split = min(first + min(lane, kOutputLoads - 1) * kOutputWarps, splits - 1);
+    const int64_t split = min(first + min(lane, kOutputLoads - 1) * kHeadWarps, splits - 1);
     const float largest = softmaxes[split * group].x;
-    if (first == warp) log2_sum = CombineSoftmaxes(head, query_head);
+    if (first == part) log2_sum = CombineSoftmaxes(head, query_head);
     const float own_weight = Exp2(largest - log2_sum);
 #pragma unroll
     for (int i = 0; i < kOutputLoads; ++i) {
-      if (first + i * kOutputWarps >= splits) break;
+      if (first + i * kHeadWarps >= splits) break;
       const float weight = __shfl_sync(0xffffffff, own_weight, i);
       sum.x += weight * loaded[i].x;
       sum.y += weight * loaded[i].y;
@@ -75,12 +77,14 @@ __global__ void __launch_bounds__(kOutputWarps * 32, kOutputBlocks)
       sum.w += weight * loaded[i].w;
     }
   }
-  if (lane < kVectors) sums[warp][lane] = sum;
-  __syncthreads();
-  if (warp > 0 || lane >= kVectors) return;
-  sum = sums[0][lane];
+  if constexpr (kHeadWarps > 1) {
+    if (lane < kVectors) sums[warp][lane] = sum;
+    __syncthreads();
+  }
+  if (part > 0 || query_head >= group || lane >= kVectors) return;
 #pragma unroll
-  for (int other = 1; other < kOutputWarps; ++other) {
+  for (int i = 1; i < kHeadWarps; ++i) {
+    const int other = warp + i;
     sum.x += sums[other][lane].x;
     sum.y += sums[other][lane].y;
     sum.z += sums[other][lane].z;
