@@ -28,18 +28,19 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
-constexpr int kPieceCols = 8;                  // of one 16-byte load
-constexpr int kHalfCols = 4 * kPieceCols;      // the 4 lanes that share a weight row
-constexpr int kStepCols = 2 * kHalfCols;       // 128 bytes of a row, what memory likes to read
-constexpr int kTileProducts = 16;              // of one instruction, for a row of x
-constexpr int kTileRows = 8;                   // of one instruction
-constexpr int kMostWeightTiles = 3;            // of a block
-constexpr int kRingPieces = 24;                // of a lane
-constexpr int kWarpPieces = kRingPieces * 32;  // 12 KiB
-constexpr int kSharedBytes = kWarps * kWarpPieces * static_cast<int>(sizeof(uint4));
-// Twice this fits into a multiprocessor of compute capability 9.0, so that the next kernel fills
-// its ring beside this one. Once fits everywhere.
-static_assert(kSharedBytes == 96 * 1024);
+constexpr int kPieceCols = 8;              // of one 16-byte load
+constexpr int kHalfCols = 4 * kPieceCols;  // the 4 lanes that share a weight row
+constexpr int kStepCols = 2 * kHalfCols;   // 128 bytes of a row, what memory likes to read
+constexpr int kTileProducts = 16;          // of one instruction, for a row of x
+constexpr int kTileRows = 8;               // of one instruction
+// A lane's ring. With 24 pieces two blocks find room in a multiprocessor of compute capability 9.0,
+// so that the next kernel fills its ring beside this one, and one everywhere. Sums of 3 or 4 by 8
+// tiles take nearly all of a multiprocessor's registers, and their block all the rest with them.
+template <int kWeightTiles, int kRowTiles>
+constexpr int kRingPieces = kWeightTiles* kRowTiles > 16 ? 48 : 24;
+template <int kWeightTiles, int kRowTiles>
+constexpr int kSharedBytes = kRingPieces<kWeightTiles, kRowTiles>* kThreads * 16;
+static_assert(kSharedBytes<2, 4> == 96 * 1024);
 // What a tile's products become in the end.
 template <bool kGated>
 constexpr int kTileOutputs = kGated ? kTileProducts / 2 : kTileProducts;
@@ -72,9 +73,11 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ FewRowsMatMul work) {
   constexpr int kOutputs = kWeightTiles * kTileOutputs<kGated>;
   constexpr int kWeightRows = 2 * kWeightTiles;  // of a lane
-  constexpr int kStages = kRingPieces / (2 * kWeightRows);
+  constexpr int kPieces = kRingPieces<kWeightTiles, kRowTiles>;
+  constexpr int kWarpPieces = kPieces * 32;
+  constexpr int kStages = kPieces / (2 * kWeightRows);
   constexpr int kSumStride = kWeightTiles * kTileProducts + 4;  // no two lanes' meet in a bank
-  static_assert(kStages * 2 * kWeightRows == kRingPieces);
+  static_assert(kStages * 2 * kWeightRows == kPieces);
   static_assert(kTileRows * kRowTiles * kSumStride * sizeof(float) <= kWarpPieces * sizeof(uint4));
   extern __shared__ uint4 shared[];
   const int warp = threadIdx.x / 32;
@@ -204,18 +207,24 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
   }
 }
 
-// How many tiles of outputs a block takes. Where two blocks fit into a multiprocessor, what counts
-// is how often all of these places are filled, and what a block reads: weights, and all of x, which
-// comes from the second cache at half the price. Elsewhere it is no worse a guess than another. No
-// result depends on this choice.
-int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
+// What a card has: multiprocessors, and shared memory for a block.
+struct Card {
+  int multiprocessors;
+  int shared_bytes;
+};
+
+// How many tiles of outputs, from `least` to `most`, a block takes on a card that has room for
+// `places` blocks. What counts is how often all places are filled, and what a block reads: weights,
+// and all of x, which comes from the second cache at half the price. No result depends on this
+// choice.
+int ChooseWeightTiles(const FewRowsMatMul& work, int least, int most, int64_t places) {
   const int products = work.gated ? 2 * work.outputs : work.outputs;
   int best = 0;
   int64_t best_cost = 0;
-  for (int tiles = 1; tiles <= kMostWeightTiles; ++tiles) {
+  for (int tiles = least; tiles <= most; ++tiles) {
     const int block_products = tiles * kTileProducts;
     const int64_t blocks = (products + block_products - 1) / block_products;
-    const int64_t rounds = (blocks + 2 * multiprocessors - 1) / (2 * multiprocessors);
+    const int64_t rounds = (blocks + places - 1) / places;
     const int64_t cost = rounds * (2 * block_products + work.rows);
     if (best > 0 && cost >= best_cost) continue;
     best = tiles;
@@ -227,32 +236,37 @@ int ChooseWeightTiles(const FewRowsMatMul& work, int multiprocessors) {
 template <bool kGated, int kWeightTiles, int kRowTiles>
 cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
   const auto kernel = FewRowsKernel<kGated, kWeightTiles, kRowTiles>;
+  constexpr int kBytes = kSharedBytes<kWeightTiles, kRowTiles>;
   const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
   const int outputs = kWeightTiles * kTileOutputs<kGated>;
   return LaunchDependent(kernel, dim3((work.outputs + outputs - 1) / outputs), dim3(kThreads),
-                         kSharedBytes, stream, work);
+                         kBytes, stream, work);
 }
 
 template <bool kGated, int kRowTiles>
-cudaError_t LaunchTiled(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
+cudaError_t LaunchTiled(const FewRowsMatMul& work, const Card& card, cudaStream_t stream) {
+  int tiles;
   if constexpr (kRowTiles <= 4) {
-    const int tiles = ChooseWeightTiles(work, multiprocessors);
+    tiles = ChooseWeightTiles(work, 1, 3, 2 * card.multiprocessors);
     if (tiles == 1) return Launch<kGated, 1, kRowTiles>(work, stream);
-    if (tiles == 3) return Launch<kGated, 3, kRowTiles>(work, stream);
+  } else {
+    // A block of 1 by 8 would read four times as much of x as of weights.
+    const int most = card.shared_bytes >= kSharedBytes<4, kRowTiles> ? 4 : 2;
+    tiles = ChooseWeightTiles(work, 2, most, card.multiprocessors);
+    if (tiles == 4) return Launch<kGated, 4, kRowTiles>(work, stream);
   }
-  // Of 8 tiles of rows: sums of 3 by 8 have no room in registers, and a block of 1 by 8 would
-  // read four times as much of x as of weights.
+  if (tiles == 3) return Launch<kGated, 3, kRowTiles>(work, stream);
   return Launch<kGated, 2, kRowTiles>(work, stream);
 }
 
 template <bool kGated>
-cudaError_t LaunchRows(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
-  if (work.rows <= 8) return LaunchTiled<kGated, 1>(work, multiprocessors, stream);
-  if (work.rows <= 16) return LaunchTiled<kGated, 2>(work, multiprocessors, stream);
-  if (work.rows <= 32) return LaunchTiled<kGated, 4>(work, multiprocessors, stream);
-  return LaunchTiled<kGated, 8>(work, multiprocessors, stream);
+cudaError_t LaunchRows(const FewRowsMatMul& work, const Card& card, cudaStream_t stream) {
+  if (work.rows <= 8) return LaunchTiled<kGated, 1>(work, card, stream);
+  if (work.rows <= 16) return LaunchTiled<kGated, 2>(work, card, stream);
+  if (work.rows <= 32) return LaunchTiled<kGated, 4>(work, card, stream);
+  return LaunchTiled<kGated, 8>(work, card, stream);
 }
 
 }  // namespace
@@ -265,11 +279,14 @@ cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) 
   assert(work.x_stride % kPieceCols == 0);
   assert(reinterpret_cast<uintptr_t>(work.x) % sizeof(uint4) == 0);
   assert(reinterpret_cast<uintptr_t>(work.weights) % sizeof(uint4) == 0);
-  int multiprocessors = 0;
-  const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
+  Card card = {};
+  cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, card.multiprocessors);
+  if (error == cudaSuccess) {
+    error = GetDeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, card.shared_bytes);
+  }
   if (error != cudaSuccess) return error;
-  return work.gated ? LaunchRows<true>(work, multiprocessors, stream)
-                    : LaunchRows<false>(work, multiprocessors, stream);
+  return work.gated ? LaunchRows<true>(work, card, stream)
+                    : LaunchRows<false>(work, card, stream);
 }
 
 }  // namespace weir

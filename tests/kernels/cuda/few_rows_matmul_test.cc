@@ -135,12 +135,12 @@ TEST_P(FewRowsMatMulReferenceTest, Matches) {
 INSTANTIATE_TEST_SUITE_P(Rows, FewRowsMatMulReferenceTest,
                          testing::Values(1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64));
 
-// Sizes at which a block takes 2 and 3 tiles of outputs on a card of 132 multiprocessors.
+// Sizes at which a block takes 2, 3 and 4 tiles of outputs on a card of 132 multiprocessors.
 TEST(FewRowsMatMulTest, MatchesReferenceWithManyOutputs) {
   if (!HasGpu(80)) GTEST_SKIP() << "needs a GPU";
   std::mt19937 random(12);
   for (const int rows : {1, 8, 13, 32, 50}) {
-    for (const int outputs : {4096, 6144, 6113, 9999}) {
+    for (const int outputs : {4096, 6144, 6113, 9999, 14335}) {
       ExpectRight<float>(random, rows, outputs, rows == 8 ? 1096 : 264);
       ExpectRight<__nv_bfloat16>(random, rows, outputs / 2, rows == 8 ? 1096 : 264,
                                  /*gated=*/true);
