@@ -42,6 +42,20 @@ inline double RelativeError(const std::vector<float>& a, const std::vector<doubl
   return std::sqrt(difference / norm);
 }
 
+constexpr double kRopeBase = 10000.0;
+
+inline RopeTable MakeRopeTable(int head_dim, int rotations) {
+  RopeTable table = {.rotations = rotations, .head_dim = head_dim};
+  for (int rotation = 0; rotation < rotations; ++rotation) {
+    for (int i = 0; i < head_dim / 2; ++i) {
+      const double angle = rotation * std::pow(kRopeBase, -2.0 * i / head_dim);
+      table.cos.push_back(static_cast<float>(std::cos(angle)));
+      table.sin.push_back(static_cast<float>(std::sin(angle)));
+    }
+  }
+  return table;
+}
+
 // A backend on GPU 0; skips the test where there is none.
 class CudaBackendTest : public testing::Test {
  protected:

@@ -2,7 +2,6 @@
 // chunk gives.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -32,12 +31,7 @@ class CudaDecodeTest : public CudaBackendTest {
                            .slots = cascade.total_slots(),
                            .max_step_rows = cascade.stride + sessions,
                            .max_stride = cascade.stride};
-    RopeTable rope = {.rotations = static_cast<int>(RotationsNeeded(cascade)),
-                      .head_dim = head_dim};
-    for (int i = 0; i < rope.rotations * head_dim / 2; ++i) {
-      rope.cos.push_back(std::cos(static_cast<float>(i)));
-      rope.sin.push_back(std::sin(static_cast<float>(i)));
-    }
+    const RopeTable rope = MakeRopeTable(head_dim, static_cast<int>(RotationsNeeded(cascade)));
     out_width_ = kv_heads * group * head_dim;
     const int qkv_width = out_width_ + 2 * kv_heads * head_dim;
     kv_ = backend_->AllocateKv(shape, rope).value();

@@ -18,7 +18,6 @@
 namespace weir {
 namespace {
 
-constexpr double kRopeBase = 10000.0;
 constexpr int kLayers = 2;
 
 struct Shape {
@@ -39,18 +38,6 @@ std::vector<double> Rotated(const std::vector<double>& x, int position) {
     out[i + half] = x[i + half] * std::cos(angle) + x[i] * std::sin(angle);
   }
   return out;
-}
-
-RopeTable MakeRopeTable(int head_dim, int rotations) {
-  RopeTable table = {.rotations = rotations, .head_dim = head_dim};
-  for (int rotation = 0; rotation < rotations; ++rotation) {
-    for (int i = 0; i < head_dim / 2; ++i) {
-      const double angle = rotation * std::pow(kRopeBase, -2.0 * i / head_dim);
-      table.cos.push_back(static_cast<float>(std::cos(angle)));
-      table.sin.push_back(static_cast<float>(std::sin(angle)));
-    }
-  }
-  return table;
 }
 
 // One KV head of one layer of a session.
