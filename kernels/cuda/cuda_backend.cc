@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/chunk_pass.h"
 #include "kernels/cuda/common/bfloat16_tensor.h"
+#include "kernels/cuda/common/cuda_stream.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kv_storage.h"
 #include "kernels/cuda/cuda_matrix.h"
@@ -352,15 +353,9 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
   if (!matmul.ok()) return matmul.status();
   absl::StatusOr<std::unique_ptr<SideStream>> side = SideStream::Create();
   if (!side.ok()) return side.status();
-  cudaStream_t stream = nullptr;
-  int least = 0;
-  int greatest = 0;
-  cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
-  if (error == cudaSuccess) {
-    error = cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest);
-  }
-  if (error != cudaSuccess) return CudaStatus(error, "creating a stream");
-  return std::make_unique<CudaBackend>(*std::move(device), options, stream, *std::move(side),
+  absl::StatusOr<cudaStream_t> stream = CreateStream(StreamPriority::kHigh);
+  if (!stream.ok()) return stream.status();
+  return std::make_unique<CudaBackend>(*std::move(device), options, *stream, *std::move(side),
                                        *std::move(uploader), *std::move(matmul));
 }
 

@@ -1,21 +1,20 @@
 #include "kernels/cuda/side_stream.h"
 
 #include "kernels/cuda/common/cuda_status.h"
+#include "kernels/cuda/common/cuda_stream.h"
 
 namespace weir {
 
 absl::StatusOr<std::unique_ptr<SideStream>> SideStream::Create() {
+  const absl::StatusOr<cudaStream_t> stream = CreateStream(StreamPriority::kLow);
+  if (!stream.ok()) return stream.status();
   std::unique_ptr<SideStream> side(new SideStream);
-  int least = 0;
-  int greatest = 0;
-  cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
-  if (error == cudaSuccess) {
-    error = cudaStreamCreateWithPriority(&side->stream_, cudaStreamNonBlocking, least);
-  }
+  side->stream_ = *stream;
+  cudaError_t error = cudaSuccess;
   for (cudaEvent_t* event : {&side->forked_, &side->joined_}) {
     if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   }
-  if (error != cudaSuccess) return CudaStatus(error, "creating a second stream");
+  if (error != cudaSuccess) return CudaStatus(error, "creating a second stream's events");
   return side;
 }
 

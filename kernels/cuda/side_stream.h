@@ -9,8 +9,9 @@
 
 namespace weir {
 
-// A second stream, for work that a main stream need not wait for at once. Where the main stream is
-// being captured, this one's work becomes a branch of the graph. Not thread-safe.
+// A second stream, of low priority, for work that a main stream need not wait for at once. Where
+// the main stream is being captured, this one's work becomes a branch of the graph. Not
+// thread-safe.
 class SideStream {
  public:
   // On the current device. INTERNAL.

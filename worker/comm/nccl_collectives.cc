@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "kernels/cuda/common/cuda_status.h"
+#include "kernels/cuda/common/cuda_stream.h"
 #include "kernels/cuda/peers/rank_order_sum.h"
 
 namespace weir {
@@ -41,8 +42,9 @@ absl::Status NcclCollectives::Allocate() {
   absl::Status status =
       CudaStatus(cudaMalloc(&scratch_, kScratchBytes + kWarmUpBytes), "memory for sums");
   if (status.ok()) {
-    status.Update(CudaStatus(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking),
-                             "cannot create a stream"));
+    const absl::StatusOr<cudaStream_t> side = CreateStream(StreamPriority::kHigh);
+    if (side.ok()) side_ = *side;
+    status.Update(side.status());
   }
   for (Started& started : started_) {
     for (cudaEvent_t* event : {&started.ready, &started.done}) {
