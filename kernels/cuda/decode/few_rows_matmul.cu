@@ -33,14 +33,17 @@ constexpr int kHalfCols = 4 * kPieceCols;  // the 4 lanes that share a weight ro
 constexpr int kStepCols = 2 * kHalfCols;   // 128 bytes of a row, what memory likes to read
 constexpr int kTileProducts = 16;          // of one instruction, for a row of x
 constexpr int kTileRows = 8;               // of one instruction
-// A lane's ring. With 24 pieces two blocks find room in a multiprocessor of compute capability 9.0,
-// so that the next kernel fills its ring beside this one, and one everywhere. Sums of 3 or 4 by 8
-// tiles take nearly all of a multiprocessor's registers, and their block all the rest with them.
-template <int kWeightTiles, int kRowTiles>
-constexpr int kRingPieces = kWeightTiles* kRowTiles > 16 ? 48 : 24;
-template <int kWeightTiles, int kRowTiles>
-constexpr int kSharedBytes = kRingPieces<kWeightTiles, kRowTiles>* kThreads * 16;
-static_assert(kSharedBytes<2, 4> == 96 * 1024);
+// Pieces of a lane's ring. With 24 two blocks find room in a multiprocessor of compute
+// capability 9.0, so that the next kernel fills its ring beside this one, and one everywhere. Sums
+// of 3 or 4 by 8 tiles take nearly all of a multiprocessor's registers, and their block takes its
+// shared memory as well.
+constexpr int RingPieces(int weight_tiles, int row_tiles) {
+  return weight_tiles * row_tiles > 16 ? 48 : 24;
+}
+constexpr int SharedBytes(int weight_tiles, int row_tiles) {
+  return RingPieces(weight_tiles, row_tiles) * kThreads * static_cast<int>(sizeof(uint4));
+}
+static_assert(SharedBytes(2, 4) == 96 * 1024);
 // What a tile's products become in the end.
 template <bool kGated>
 constexpr int kTileOutputs = kGated ? kTileProducts / 2 : kTileProducts;
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ FewRowsMatMul work) {
   constexpr int kOutputs = kWeightTiles * kTileOutputs<kGated>;
   constexpr int kWeightRows = 2 * kWeightTiles;  // of a lane
-  constexpr int kPieces = kRingPieces<kWeightTiles, kRowTiles>;
+  constexpr int kPieces = RingPieces(kWeightTiles, kRowTiles);
   constexpr int kWarpPieces = kPieces * 32;
   constexpr int kStages = kPieces / (2 * kWeightRows);
   constexpr int kSumStride = kWeightTiles * kTileProducts + 4;  // no two lanes' meet in a bank
@@ -236,7 +239,7 @@ int ChooseWeightTiles(const FewRowsMatMul& work, int least, int most, int64_t pl
 template <bool kGated, int kWeightTiles, int kRowTiles>
 cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
   const auto kernel = FewRowsKernel<kGated, kWeightTiles, kRowTiles>;
-  constexpr int kBytes = kSharedBytes<kWeightTiles, kRowTiles>;
+  constexpr int kBytes = SharedBytes(kWeightTiles, kRowTiles);
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
@@ -253,7 +256,7 @@ cudaError_t LaunchTiled(const FewRowsMatMul& work, const Card& card, cudaStream_
     if (tiles == 1) return Launch<kGated, 1, kRowTiles>(work, stream);
   } else {
     // A block of 1 by 8 would read four times as much of x as of weights.
-    const int most = card.shared_bytes >= kSharedBytes<4, kRowTiles> ? 4 : 2;
+    const int most = card.shared_bytes >= SharedBytes(4, kRowTiles) ? 4 : 2;
     tiles = ChooseWeightTiles(work, 2, most, card.multiprocessors);
     if (tiles == 4) return Launch<kGated, 4, kRowTiles>(work, stream);
   }
@@ -285,8 +288,7 @@ cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) 
     error = GetDeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, card.shared_bytes);
   }
   if (error != cudaSuccess) return error;
-  return work.gated ? LaunchRows<true>(work, card, stream)
-                    : LaunchRows<false>(work, card, stream);
+  return work.gated ? LaunchRows<true>(work, card, stream) : LaunchRows<false>(work, card, stream);
 }
 
 }  // namespace weir
