@@ -218,8 +218,7 @@ struct Card {
 
 // How many tiles of outputs, from `least` to `most`, a block takes on a card that has room for
 // `places` blocks. What counts is how often all places are filled, and what a block reads: weights,
-// and all of x, which comes from the second cache at half the price. No result depends on this
-// choice.
+// and all of x. No result depends on this choice.
 int ChooseWeightTiles(const FewRowsMatMul& work, int least, int most, int64_t places) {
   const int products = work.gated ? 2 * work.outputs : work.outputs;
   int best = 0;
@@ -228,7 +227,7 @@ int ChooseWeightTiles(const FewRowsMatMul& work, int least, int most, int64_t pl
     const int block_products = tiles * kTileProducts;
     const int64_t blocks = (products + block_products - 1) / block_products;
     const int64_t rounds = (blocks + places - 1) / places;
-    const int64_t cost = rounds * (2 * block_products + work.rows);
+    const int64_t cost = rounds * (block_products + work.rows);
     if (best > 0 && cost >= best_cost) continue;
     best = tiles;
     best_cost = cost;
