@@ -16,8 +16,8 @@ template <int kHeadDim>
 cudaError_t LaunchOutput(const DecodeAttention& attention, cudaStream_t stream) {
   // By a full cache: a session's result does not depend on how far it or others are.
   const bool one_warp = DecodeAttention::Splits(attention.slots) <= kOutputLoads;
-  const auto kernel = one_warp ? DecodeOutputKernel<kHeadDim, 1>  //
-                               : DecodeOutputKernel<kHeadDim, kOutputWarps>;
+  const auto kernel =
+      one_warp ? DecodeOutputKernel<kHeadDim, 1> : DecodeOutputKernel<kHeadDim, kOutputWarps>;
   const int group = attention.query_heads / attention.kv_heads;
   const int blocks = one_warp ? (group + kOutputWarps - 1) / kOutputWarps : group;
   return LaunchDependent(kernel, dim3(blocks, attention.kv_heads, attention.sequences),

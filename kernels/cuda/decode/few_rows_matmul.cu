@@ -210,12 +210,6 @@ __global__ void __launch_bounds__(kThreads, kRowTiles <= 4 ? 2 : 1)
   }
 }
 
-// What a card has: multiprocessors, and shared memory for a block.
-struct Card {
-  int multiprocessors;
-  int shared_bytes;
-};
-
 // How many tiles of outputs, from `least` to `most`, a block takes on a card that has room for
 // `places` blocks. What counts is how often all places are filled, and what a block reads: weights,
 // and all of x. No result depends on this choice.
@@ -248,15 +242,19 @@ cudaError_t Launch(const FewRowsMatMul& work, cudaStream_t stream) {
 }
 
 template <bool kGated, int kRowTiles>
-cudaError_t LaunchTiled(const FewRowsMatMul& work, const Card& card, cudaStream_t stream) {
+cudaError_t LaunchTiled(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
   int tiles;
   if constexpr (kRowTiles <= 4) {
-    tiles = ChooseWeightTiles(work, 1, 3, 2 * card.multiprocessors);
+    tiles = ChooseWeightTiles(work, 1, 3, 2 * multiprocessors);
     if (tiles == 1) return Launch<kGated, 1, kRowTiles>(work, stream);
   } else {
+    int shared_bytes = 0;
+    const cudaError_t error =
+        GetDeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, shared_bytes);
+    if (error != cudaSuccess) return error;
     // A block of 1 by 8 would read four times as much of x as of weights.
-    const int most = card.shared_bytes >= SharedBytes(4, kRowTiles) ? 4 : 2;
-    tiles = ChooseWeightTiles(work, 2, most, card.multiprocessors);
+    const int most = shared_bytes >= SharedBytes(4, kRowTiles) ? 4 : 2;
+    tiles = ChooseWeightTiles(work, 2, most, multiprocessors);
     if (tiles == 4) return Launch<kGated, 4, kRowTiles>(work, stream);
   }
   if (tiles == 3) return Launch<kGated, 3, kRowTiles>(work, stream);
@@ -264,11 +262,11 @@ cudaError_t LaunchTiled(const FewRowsMatMul& work, const Card& card, cudaStream_
 }
 
 template <bool kGated>
-cudaError_t LaunchRows(const FewRowsMatMul& work, const Card& card, cudaStream_t stream) {
-  if (work.rows <= 8) return LaunchTiled<kGated, 1>(work, card, stream);
-  if (work.rows <= 16) return LaunchTiled<kGated, 2>(work, card, stream);
-  if (work.rows <= 32) return LaunchTiled<kGated, 4>(work, card, stream);
-  return LaunchTiled<kGated, 8>(work, card, stream);
+cudaError_t LaunchRows(const FewRowsMatMul& work, int multiprocessors, cudaStream_t stream) {
+  if (work.rows <= 8) return LaunchTiled<kGated, 1>(work, multiprocessors, stream);
+  if (work.rows <= 16) return LaunchTiled<kGated, 2>(work, multiprocessors, stream);
+  if (work.rows <= 32) return LaunchTiled<kGated, 4>(work, multiprocessors, stream);
+  return LaunchTiled<kGated, 8>(work, multiprocessors, stream);
 }
 
 }  // namespace
@@ -281,13 +279,11 @@ cudaError_t LaunchFewRowsMatMul(const FewRowsMatMul& work, cudaStream_t stream) 
   assert(work.x_stride % kPieceCols == 0);
   assert(reinterpret_cast<uintptr_t>(work.x) % sizeof(uint4) == 0);
   assert(reinterpret_cast<uintptr_t>(work.weights) % sizeof(uint4) == 0);
-  Card card = {};
-  cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, card.multiprocessors);
-  if (error == cudaSuccess) {
-    error = GetDeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, card.shared_bytes);
-  }
+  int multiprocessors = 0;
+  const cudaError_t error = GetDeviceAttribute(cudaDevAttrMultiProcessorCount, multiprocessors);
   if (error != cudaSuccess) return error;
-  return work.gated ? LaunchRows<true>(work, card, stream) : LaunchRows<false>(work, card, stream);
+  return work.gated ? LaunchRows<true>(work, multiprocessors, stream)
+                    : LaunchRows<false>(work, multiprocessors, stream);
 }
 
 }  // namespace weir
